@@ -1,0 +1,71 @@
+-- The four layers, what they share, and the record of the schema itself.
+-- Every file here can be applied again: it creates what is missing and replaces what is code.
+
+create schema if not exists raw;
+create schema if not exists staging;
+create schema if not exists identity;
+create schema if not exists gold;
+
+create extension if not exists fuzzystrmatch;
+create extension if not exists btree_gist;
+
+comment on schema raw is 'Delivered lines as they came: append-only, every field kept';
+comment on schema staging is 'Source records cleaned, profiles, candidate pairs';
+comment on schema identity is 'Models, links, steward decisions, and who is who';
+comment on schema gold is 'Golden customers, their history, events, and quality';
+
+create table if not exists gold.schema_files (
+    file_name text primary key,
+    checksum text not null,
+    applied_at timestamptz not null default now()
+);
+comment on table gold.schema_files is 'One row per applied schema file';
+
+create table if not exists gold.pipeline_runs (
+    run_id integer generated always as identity primary key,
+    trigger text not null,
+    status text not null default 'running'
+        check (status in ('running', 'done', 'failed')),
+    started_at timestamptz not null default now(),
+    finished_at timestamptz
+);
+comment on table gold.pipeline_runs is
+'One row per run of the pipeline, or of a phase by hand';
+
+create table if not exists gold.pipeline_phases (
+    run_id integer not null references gold.pipeline_runs (run_id),
+    phase text not null,
+    script text not null,
+    status text not null check (status in ('done', 'failed')),
+    started_at timestamptz not null,
+    finished_at timestamptz not null,
+    seconds numeric(12, 3) not null,
+    rows_in bigint not null default 0,
+    rows_out bigint not null default 0,
+    detail jsonb not null default '{}',
+    primary key (run_id, phase, script)
+);
+comment on table gold.pipeline_phases is
+'One receipt per run and phase: rows in and out, seconds, what was skipped';
+
+create table if not exists identity.ingestion_watermarks (
+    phase text not null,
+    upstream text not null,
+    run_id integer not null,
+    configuration text,
+    updated_at timestamptz not null default now(),
+    primary key (phase, upstream)
+);
+comment on table identity.ingestion_watermarks is
+'One row per phase and upstream: the last run the phase has consumed';
+comment on column identity.ingestion_watermarks.configuration is
+'Hash of the configuration the rows were made under; another one re-reads';
+
+-- The key of a source record everywhere below raw: the same whatever the
+-- order of loading, so that ties broken by it are broken the same way.
+create or replace function identity.record_key(
+    source_system text, record_id text
+)
+returns bigint
+language sql immutable strict parallel safe
+return hashtextextended(source_system || chr(31) || record_id, 0);

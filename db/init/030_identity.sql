@@ -1,0 +1,173 @@
+-- Who is who: the registry of ids, the map from records to them, and how they came and went.
+
+do $types$
+begin
+    if to_regtype('identity.match_decision') is null then
+        create type identity.match_decision as enum (
+            'AUTO_MERGE', 'FLAG_REVIEW', 'REJECT'
+        );
+    end if;
+    if to_regtype('identity.link_status') is null then
+        create type identity.link_status as enum (
+            'standing', 'waiting', 'refused'
+        );
+    end if;
+end
+$types$;
+
+create table if not exists identity.match_models (
+    model_version integer generated always as identity primary key,
+    method text not null check (method in ('defaults', 'em')),
+    is_current boolean not null,
+    profile_count bigint not null,
+    pair_count bigint not null,
+    parameters jsonb not null,
+    configuration_hash text not null,
+    reason text not null,
+    run_id integer not null,
+    trained_at timestamptz not null default now()
+);
+comment on table identity.match_models is
+'One row per trained version of the matching model';
+create unique index if not exists match_models_one_current
+on identity.match_models (is_current) where is_current;
+
+create table if not exists identity.customers (
+    global_customer_id uuid primary key,
+    status text not null check (status in ('live', 'merged', 'closed')),
+    merged_into uuid references identity.customers (global_customer_id),
+    record_count integer not null check (record_count >= 0),
+    created_run_id integer not null,
+    run_id integer not null,
+    created_at timestamptz not null default now(),
+    check ((status = 'merged') = (merged_into is not null)),
+    check ((status = 'live') = (record_count > 0))
+);
+comment on table identity.customers is
+'One row per id ever given: live, merged into another for now, or closed when its last record was withdrawn';
+comment on column identity.customers.run_id is
+'The run that last changed its members, or an attribute of a member';
+create index if not exists customers_run_id on identity.customers (run_id);
+
+create table if not exists identity.customer_identity_map (
+    record_key bigint primary key,
+    run_id integer not null,
+    match_confidence real not null check (match_confidence between 0 and 100),
+    global_customer_id uuid not null
+    references identity.customers (global_customer_id),
+    home_customer_id uuid not null,
+    assigned_by text not null
+    check (assigned_by in ('alone', 'same_profile', 'link', 'steward')),
+    source_system text not null,
+    record_id text not null
+);
+comment on table identity.customer_identity_map is
+'One row per source record: the customer it belongs to, how surely and why';
+comment on column identity.customer_identity_map.home_customer_id is
+'The id the record was first given; an un-merge gives it back';
+comment on column identity.customer_identity_map.match_confidence is
+'0 to 100: the strongest standing link of the record inside its customer; 100 for a record alone or an identical profile';
+create index if not exists customer_identity_map_global_customer_id
+on identity.customer_identity_map (global_customer_id);
+create index if not exists customer_identity_map_run_id
+on identity.customer_identity_map (run_id);
+
+create table if not exists identity.customer_id_lineage (
+    lineage_id bigint generated always as identity primary key,
+    change text not null check (change in ('merge', 'split')),
+    from_customer_id uuid not null
+    references identity.customers (global_customer_id),
+    into_customer_id uuid not null
+    references identity.customers (global_customer_id),
+    record_count integer not null,
+    left_record_key bigint,
+    right_record_key bigint,
+    decision_id bigint,
+    reason text not null,
+    run_id integer not null,
+    changed_at timestamptz not null default now(),
+    check (from_customer_id <> into_customer_id)
+);
+comment on table identity.customer_id_lineage is
+'One row per merge (from is gone into into) or split (into has left from), by which link or decision, in which run';
+create index if not exists customer_id_lineage_from
+on identity.customer_id_lineage (from_customer_id);
+create index if not exists customer_id_lineage_into
+on identity.customer_id_lineage (into_customer_id);
+create index if not exists customer_id_lineage_run_id
+on identity.customer_id_lineage (run_id);
+
+create table if not exists identity.steward_match_decisions (
+    decision_id bigint generated always as identity primary key,
+    judgement text not null check (judgement in ('same', 'different')),
+    made_by text not null,
+    call text not null,
+    steward text not null check (steward <> ''),
+    reason text not null check (reason <> ''),
+    decided_at timestamptz not null default now(),
+    valid_until timestamptz,
+    withdrawn_at timestamptz,
+    withdrawn_by text,
+    withdrawn_reason text,
+    check ((withdrawn_at is null) = (withdrawn_by is null))
+);
+comment on table identity.steward_match_decisions is
+'One row per decision of a steward that records are the same person or different ones; added and withdrawn, never edited';
+
+create table if not exists identity.steward_decision_records (
+    decision_id bigint not null
+    references identity.steward_match_decisions (decision_id),
+    record_key bigint not null,
+    side smallint not null check (side in (1, 2)),
+    source_system text not null,
+    record_id text not null,
+    primary key (decision_id, record_key)
+);
+comment on table identity.steward_decision_records is
+'One row per record of a decision. same: all its records belong together. different: no record of side 1 belongs with one of side 2';
+create index if not exists steward_decision_records_record_key
+on identity.steward_decision_records (record_key);
+
+create table if not exists identity.match_links (
+    left_profile_key bigint not null,
+    right_profile_key bigint not null,
+    status identity.link_status not null,
+    match_decision identity.match_decision not null,
+    match_weight real not null,
+    total_confidence_score real not null,
+    run_id integer not null,
+    refused_reason text,
+    primary key (left_profile_key, right_profile_key),
+    check (left_profile_key < right_profile_key),
+    check ((status = 'refused') = (refused_reason is not null))
+);
+comment on table identity.match_links is
+'One row per edge of the graph of profiles: standing (merges), waiting (for a steward), refused (with the reason); levels and weights in staging.identity_match_candidates';
+create index if not exists match_links_right
+on identity.match_links (right_profile_key);
+create index if not exists match_links_run_id on identity.match_links (run_id);
+
+-- The id that now stands for any id that ever existed; null for an unknown one.
+create or replace function identity.current_customer_id(any_customer_id uuid)
+returns uuid
+language sql stable strict parallel safe
+as $function$
+    with recursive trail as (
+        select
+            customers.global_customer_id,
+            customers.merged_into
+        from identity.customers
+        where customers.global_customer_id = any_customer_id
+        union all
+        select
+            customers.global_customer_id,
+            customers.merged_into
+        from trail
+        inner join identity.customers
+            on trail.merged_into = customers.global_customer_id
+    )
+
+    select trail.global_customer_id
+    from trail
+    where trail.merged_into is null
+$function$;

@@ -1,0 +1,186 @@
+"""Runs, phases, marks and receipts: what makes every phase idempotent, restartable and incremental.
+
+A *run* has an increasing number. Every row carries the run that last changed it. A phase works in one
+transaction: it takes the upstream rows of runs after its own mark, writes its own rows under this run's
+number, moves the mark and leaves its receipt; then it commits. Killed before that, nothing has happened.
+
+Usage: python db/phase.py open | close done|failed    (run_mdm_pipeline.sh brackets a run with these)
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import Json
+
+from db.errors import Busy, run_script
+from db.postgres import connect
+from db.settings import settings
+
+# One lock for the pipeline: pg_try_advisory_lock(namespace, 0 = a phase at work).
+LOCK_NAMESPACE = 0x4D444D
+
+
+class Phase:
+    """One phase at work. `cursor` belongs to the phase's single transaction."""
+
+    def __init__(self, number: str, name: str, connection: Connection, run_id: int):
+        self.number, self.name, self.connection, self.run_id = number, name, connection, run_id
+        self.cursor: Cursor = connection.cursor()
+        self.rows_in = 0
+        self.rows_out = 0
+        self.detail: dict[str, object] = {}
+
+    def mark(self, upstream: str) -> int:
+        """The last run of `upstream` this phase has consumed; 0 before the first."""
+        self.cursor.execute(
+            "select run_id from identity.ingestion_watermarks where phase = %s and upstream = %s",
+            (self.name, upstream),
+        )
+        row = self.cursor.fetchone()
+        return row[0] if row else 0
+
+    def advance(self, upstream: str) -> None:
+        """Move the mark for `upstream` to this run; it holds when the phase commits."""
+        self.cursor.execute(
+            "insert into identity.ingestion_watermarks (phase, upstream, run_id) values (%s, %s, %s) "
+            "on conflict (phase, upstream) do update set run_id = excluded.run_id, updated_at = now()",
+            (self.name, upstream, self.run_id),
+        )
+
+    def skip(self, reason: str) -> None:
+        """Say on the receipt that there was nothing to do, and why."""
+        self.detail["skipped"] = reason
+
+    def progress(self, total: int, unit: str = "rows"):
+        """A tqdm bar on a terminal, silent elsewhere; call `.update(n)` and `.close()`, or use `with`."""
+        from tqdm import tqdm
+
+        quiet = settings.mdm_quiet or not sys.stderr.isatty()
+        return tqdm(total=total, unit=unit, unit_scale=True, desc=f"  {self.name}", disable=quiet, leave=False)
+
+
+@contextmanager
+def phase(number: str, name: str) -> Iterator[Phase]:
+    """Run a phase: its transaction, lock and receipt. Yields a Phase.
+
+    Takes the run of MDM_RUN_ID; called by hand, it opens a run of its own and closes it.
+    Raises Busy when another phase is at work on this database.
+    """
+    run_id = settings.mdm_run_id or open_run("by hand")
+    own_run = not settings.mdm_run_id
+    started = time.perf_counter()
+    try:
+        with connect() as connection:
+            work = Phase(number, name, connection, run_id)
+            _lock(work.cursor)
+            work.cursor.execute("select clock_timestamp()")
+            (started_at,) = work.cursor.fetchone()
+            yield work
+            work.cursor.execute(
+                "insert into gold.pipeline_phases as receipt "
+                "(run_id, phase, script, status, started_at, finished_at, seconds, rows_in, rows_out, detail) "
+                "values (%s, %s, %s, 'done', %s, clock_timestamp(), %s, %s, %s, %s) "
+                "on conflict (run_id, phase, script) do update set status = 'done', "
+                "started_at = excluded.started_at, finished_at = excluded.finished_at, "
+                "seconds = receipt.seconds + excluded.seconds, rows_in = receipt.rows_in + excluded.rows_in, "
+                "rows_out = receipt.rows_out + excluded.rows_out, detail = receipt.detail || excluded.detail",
+                (
+                    run_id,
+                    number,
+                    name,
+                    started_at,
+                    round(time.perf_counter() - started, 3),
+                    work.rows_in,
+                    work.rows_out,
+                    Json(work.detail),
+                ),
+            )
+    except BaseException as error:
+        _leave_failure(run_id, number, name, time.perf_counter() - started, error, own_run)
+        raise
+    if own_run:
+        close_run(run_id, "done")
+    if not settings.mdm_quiet:
+        print(_receipt_line(work, time.perf_counter() - started))
+
+
+def _receipt_line(work: Phase, seconds: float) -> str:
+    if "skipped" in work.detail:
+        return f"  {work.name}: nothing to do ({work.detail['skipped']}), {seconds:.2f} s"
+    details = "".join(f", {value:,} {key.replace('_', ' ')}" for key, value in work.detail.items() if _count(value))
+    return f"  {work.name}: {work.rows_in:,} in, {work.rows_out:,} out{details}, {seconds:.2f} s"
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _lock(cursor: Cursor) -> None:
+    cursor.execute("select pg_try_advisory_xact_lock(%s, 0)", (LOCK_NAMESPACE,))
+    if not cursor.fetchone()[0]:
+        raise Busy("Another run is at work on this database. Wait until it has ended, then run again.")
+
+
+def _leave_failure(run_id: int, number: str, name: str, seconds: float, error: BaseException, own_run: bool) -> None:
+    """The receipt of a failed phase, in a transaction of its own; a store that is down gets none."""
+    try:
+        with connect() as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "insert into gold.pipeline_phases "
+                "(run_id, phase, script, status, started_at, finished_at, seconds, detail) "
+                "values (%s, %s, %s, 'failed', now(), now(), %s, %s) "
+                "on conflict (run_id, phase, script) do update set status = 'failed', detail = excluded.detail",
+                (run_id, number, name, round(seconds, 3), Json({"error": str(error)[:1000]})),
+            )
+            if own_run:
+                _close(cursor, run_id, "failed")
+    except Exception as second:  # the first error is the one to show
+        print(f"(no receipt could be left: {type(second).__name__})", file=sys.stderr)
+
+
+def open_run(trigger: str = "pipeline") -> int:
+    """Start a run; returns its number. Runs left open by a killed pipeline are closed as failed."""
+    with connect() as connection, connection.cursor() as cursor:
+        _lock(cursor)
+        cursor.execute(
+            "update gold.pipeline_runs set status = 'failed', finished_at = now() where status = 'running'"
+        )
+        cursor.execute("insert into gold.pipeline_runs (trigger) values (%s) returning run_id", (trigger,))
+        return cursor.fetchone()[0]
+
+
+def close_run(run_id: int, status: str) -> None:
+    """End a run as 'done' or 'failed'."""
+    with connect() as connection, connection.cursor() as cursor:
+        _close(cursor, run_id, status)
+
+
+def _close(cursor: Cursor, run_id: int, status: str) -> None:
+    cursor.execute(
+        "update gold.pipeline_runs set status = %s, finished_at = clock_timestamp() where run_id = %s",
+        (status, run_id),
+    )
+
+
+def main() -> int:
+    """Open or close a run for the shell script; prints the run's number."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("open", help="start a run and print its number")
+    close = verbs.add_parser("close", help="end the run of MDM_RUN_ID")
+    close.add_argument("status", choices=["done", "failed"])
+    arguments = parser.parse_args()
+    if arguments.verb == "open":
+        print(open_run())
+    else:
+        close_run(settings.mdm_run_id, arguments.status)
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

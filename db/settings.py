@@ -1,0 +1,87 @@
+"""The one place that reads the environment and `.env`.
+
+Every setting stands in `.env.example` with its comment; a variable of the same name in the environment
+overrides `.env`.
+"""
+
+import os
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from db.errors import ConfigurationError
+
+PROJECT = Path(__file__).resolve().parent.parent
+RUNTIMES = ("auto", "docker", "embedded", "external")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one process; a field is the variable of the same name in upper case."""
+
+    mdm_runtime: str = "auto"
+    mdm_home: Path = Path(".mdm")
+    postgres_host: str = "127.0.0.1"
+    postgres_port: int = 5433
+    postgres_user: str = "mdm_user"
+    postgres_password: str = ""
+    postgres_db: str = "mdm_db"
+    minio_host: str = "127.0.0.1"
+    minio_port: int = 9000
+    minio_console_port: int = 9001
+    minio_root_user: str = "minioadmin"
+    minio_root_password: str = ""
+    minio_bucket: str = "mdm-ingestion"
+    minio_secure: bool = False
+    minio_image: str = "quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z"
+    mdm_sources_file: Path = Path("ingestion/sources.toml")
+    mdm_default_region: str = "US"
+    mdm_merge_flagged: bool = False
+    mdm_quiet: bool = False
+    mdm_run_id: int = 0
+
+
+def load(environment: dict[str, str] | None = None, env_file: Path = PROJECT / ".env") -> Settings:
+    """Settings from defaults, then `.env`, then the environment.
+
+    Relative paths are taken from the project's root. Raises ConfigurationError naming the variable.
+    """
+    environment = dict(os.environ) if environment is None else environment
+    given = {**dotenv_values(env_file), **environment}
+    values = {}
+    for field in fields(Settings):
+        name = field.name.upper()
+        text = given.get(name)
+        if text is None or text.strip() == "":
+            values[field.name] = field.default
+            continue
+        values[field.name] = _parse(name, text.strip(), field.type)
+    for name, value in values.items():
+        if isinstance(value, Path) and not value.is_absolute():
+            values[name] = PROJECT / value
+    if values["mdm_runtime"] not in RUNTIMES:
+        raise ConfigurationError(f"MDM_RUNTIME is {values['mdm_runtime']!r}; it can be {', '.join(RUNTIMES)}.")
+    return Settings(**values)
+
+
+def _parse(name: str, text: str, kind: type) -> object:
+    if kind is bool:
+        if text.lower() in ("true", "1", "yes", "on"):
+            return True
+        if text.lower() in ("false", "0", "no", "off"):
+            return False
+        raise ConfigurationError(f"{name} is {text!r}; it takes true or false.")
+    if kind is int:
+        if not text.isdecimal() or (name.endswith("_PORT") and not 0 < int(text) < 65536):
+            raise ConfigurationError(f"{name} is {text!r}; it takes a whole number.")
+        return int(text)
+    return kind(text)
+
+
+try:
+    settings = load()
+except ConfigurationError as error:
+    print(f"error: {error} Mend it in .env or in the environment.", file=sys.stderr)
+    sys.exit(error.exit_code)
