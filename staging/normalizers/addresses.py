@@ -1,0 +1,139 @@
+"""Postal codes, streets and cities, lower case and folded, in one spelling."""
+
+import polars as pl
+
+from .text import WORDS, any_of, by_distinct, clean, fold, on_rows, settled
+
+NO_VALUE = any_of(WORDS["placeholders"]["words"] + WORDS["placeholders"]["places"])
+PLACEHOLDER_WORDS = rf"^(?:(?:{NO_VALUE})[ ,]*)+$"
+NOT_SAID = r"^(?:x+|[^\p{L}\p{N}]+)$"
+MARKUP = r"[<>{}\\|=;]|--"
+
+PLACEHOLDER_CODE = r"^(?:0+|9+|x+)$"
+POSTAL_FORMS = [
+    (r"^([a-z]{1,2}[0-9][a-z0-9]?|gir)([0-9][a-z]{2})$", "$1 $2"),  # United Kingdom
+    (r"^([a-z][0-9][a-z])([0-9][a-z][0-9])$", "$1 $2"),  # Canada
+    (r"^([1-9][0-9]{3})([a-z]{2})$", "$1 $2"),  # Netherlands
+    (r"^([0-9]{5})[0-9]{4}$", "$1"),  # United States, ZIP+4
+]
+COUNTRY_BEFORE_CODE = r"^[a-z]{1,3}[- ]+([0-9][0-9 -]{2,}[0-9])$"  # D-80331, CH 8000
+
+
+@by_distinct
+def normalize_postal_code(values: pl.Series) -> pl.DataFrame:
+    """Columns postal_code and reason (String), one row per value.
+
+    Lower case without inner punctuation; one space where the United Kingdom ('cr0 4dt'), Canada ('k1a 0b1')
+    and the Netherlands ('1012 ab') write one; a ZIP+4 is its first five digits.
+    """
+    text = fold(clean(values))
+    text = on_rows(text, text.str.contains(r"^[0-9]+\.0$"), lambda rows: rows.str.replace(r"\.0$", ""))
+    text = on_rows(
+        text, text.str.contains("^[a-z]"), lambda rows: rows.str.replace(COUNTRY_BEFORE_CODE, "$1")
+    )
+    code = on_rows(
+        text, text.str.contains(r"[^a-z0-9]"), lambda rows: rows.str.replace_all(r"[^\p{L}\p{N}]+", "")
+    )
+    frame = pl.DataFrame({"text": text, "compact": code})
+    for pattern, form in POSTAL_FORMS:
+        code = on_rows(
+            code, code.str.contains(pattern), lambda rows, p=pattern, f=form: rows.str.replace(p, f)
+        )
+    postal_code, length = pl.col("code"), pl.col("compact").str.len_chars()
+    reason = (
+        pl.when(pl.col("text").is_null()).then(None)
+        .when(pl.col("compact").str.contains(PLACEHOLDER_CODE)).then(pl.lit("placeholder"))
+        .when(pl.col("text").str.contains(PLACEHOLDER_WORDS) | (length == 0)).then(pl.lit("placeholder"))
+        .when(~postal_code.str.contains("[0-9]")).then(pl.lit("no_digits"))
+        .when(length < 3).then(pl.lit("too_short"))
+        .when(length > 10).then(pl.lit("too_long"))
+        .otherwise(None)
+    )  # fmt: skip
+    return frame.with_columns(code=code).select(
+        settled(postal_code, reason, "postal_code"), reason.alias("reason")
+    )
+
+
+@by_distinct
+def normalize_address(values: pl.Series) -> pl.DataFrame:
+    """Columns address and reason (String), one row per value: folded words, usual abbreviations settled."""
+    text = fold(clean(values))
+    words = (
+        text.str.replace_all(r"\bp\.? ?o\.? ?box\b", "po box")
+        .str.replace_all(r"#+ ?([0-9])", " apt $1")
+        .str.replace_all(r"\b(?:no|nr|num|number|n°|nº)\.? ?([0-9])", " $1")
+    )
+    words = _settle_words(_words(words), WORDS["addresses"])
+    words = on_rows(
+        words,
+        words.str.contains("str"),
+        lambda rows: rows.str.replace_all(r"(\S)(?:strasse|straat)\b", "${1}str"),
+    )
+    # "Unit Apt 4" and "Apt # 4" say it twice.
+    words = on_rows(
+        words, words.str.contains("apt apt"), lambda rows: rows.str.replace_all(r"\bapt apt\b", "apt")
+    )
+    frame = pl.DataFrame({"text": text, "address": words})
+    address, length = pl.col("address"), pl.col("address").str.len_chars()
+    reason = (
+        pl.when(pl.col("text").is_null()).then(None)
+        .when(pl.col("text").str.contains(PLACEHOLDER_WORDS) | pl.col("text").str.contains(NOT_SAID)).then(pl.lit("placeholder"))
+        .when(pl.col("text").str.contains("@")).then(pl.lit("email"))
+        .when(pl.col("text").str.contains(MARKUP)).then(pl.lit("invalid_characters"))
+        .when(~address.str.contains(r"\p{L}")).then(pl.lit("no_letters"))
+        .when(length < 3).then(pl.lit("too_short"))
+        .when(length > 250).then(pl.lit("too_long"))
+        .otherwise(None)
+    )  # fmt: skip
+    return frame.select(settled(address, reason, "address"), reason.alias("reason"))
+
+
+@by_distinct
+def normalize_city(values: pl.Series) -> pl.DataFrame:
+    """Columns city and reason (String), one row per value: folded words, 'saint' as 'st'."""
+    text = fold(clean(values))
+    # "80331 München", "Paris 75011", "Springfield (IL)"
+    name = on_rows(
+        text,
+        text.str.contains(r"[0-9(]"),
+        lambda rows: (
+            rows.str.replace(r"^[a-z]{0,2}-?[0-9]{4,6} +", "")
+            .str.replace(r",? +[0-9]{4,6}$", "")
+            .str.replace(r"^(.*\S) *\(.*\)$", "$1")
+        ),
+    )
+    name = _settle_words(_words(name), WORDS["cities"])
+    frame = pl.DataFrame({"text": text, "city": name})
+    city, length = pl.col("city"), pl.col("city").str.len_chars()
+    reason = (
+        pl.when(pl.col("text").is_null()).then(None)
+        .when(pl.col("text").str.contains(PLACEHOLDER_WORDS) | pl.col("text").str.contains(NOT_SAID)).then(pl.lit("placeholder"))
+        .when(pl.col("text").str.contains("@")).then(pl.lit("email"))
+        .when(pl.col("text").str.contains(MARKUP)).then(pl.lit("invalid_characters"))
+        .when(~city.str.contains(r"\p{L}")).then(pl.lit("no_letters"))
+        .when(length > 100).then(pl.lit("too_long"))
+        .otherwise(None)
+    )  # fmt: skip
+    return frame.select(settled(city, reason, "city"), reason.alias("reason"))
+
+
+def _words(text: pl.Series) -> pl.Series:
+    """Words with one space between them: apostrophes join, other punctuation parts."""
+    unusual = text.str.contains(r"[^a-z0-9 ]|  |^ | $")
+    return on_rows(
+        text,
+        unusual,
+        lambda rows: (
+            rows.str.replace_all("'", "", literal=True)
+            .str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ")
+            .str.strip_chars(" ")
+        ),
+    )
+
+
+def _settle_words(text: pl.Series, forms: dict[str, str]) -> pl.Series:
+    """Whole words replaced by their settled form."""
+    # With two spaces between words, patterns that include the spaces around a word never overlap.
+    padded = {f" {word} ": f" {form} " for word, form in forms.items() if word != form}
+    spaced = " " + text.str.replace_all(" ", "  ", literal=True) + " "
+    return spaced.str.replace_many(padded).str.replace_all("  ", " ", literal=True).str.strip_chars(" ")

@@ -1,0 +1,113 @@
+"""Text as every normaliser needs it: cleaned of what cannot be seen, folded to what can be compared."""
+
+import tomllib
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+
+import polars as pl
+
+WORDS = tomllib.loads((Path(__file__).parent / "words.toml").read_text(encoding="utf-8"))
+
+LONGEST_VALUE = 1_000  # characters looked at; no attribute of a customer is longer
+DISTINCT_SAMPLE = 10_000
+DISTINCT_SHARE = 0.5
+
+APOSTROPHES = "’‘‛ʼʻ′´`＇"
+DASHES = "‐‑‒–—―−﹣－"
+LOOK_ALIKES = {
+    **dict.fromkeys(APOSTROPHES, "'"),
+    **dict.fromkeys(DASHES, "-"),
+    **{
+        digit: str(number)
+        for digits in ("٠١٢٣٤٥٦٧٨٩", "۰۱۲۳۴۵۶۷۸۹", "०१२३४५६७८९")
+        for number, digit in enumerate(digits)
+    },
+}
+
+TRANSLITERATED = WORDS["transliterations"]
+COMPOSED = {letter: latin for letter, latin in TRANSLITERATED.items() if letter in "йёїўѓќ"}
+
+
+def any_of(words: list[str]) -> str:
+    """A regular expression group of the given literal words, longest first."""
+    escaped = [pl.escape_regex(word) for word in sorted(words, key=lambda word: (-len(word), word))]
+    return "(?:" + "|".join(escaped) + ")"
+
+
+def on_rows(values: pl.Series, mask: pl.Series, function: Callable[[pl.Series], pl.Series]) -> pl.Series:
+    """The values, with those under the mask replaced by what the function makes of them."""
+    rows = mask.fill_null(False).arg_true()
+    if not len(rows):
+        return values
+    return values.clone().scatter(rows, function(values.gather(rows)))
+
+
+def by_distinct(function: Callable[..., pl.DataFrame]) -> Callable[..., pl.DataFrame]:
+    """Run a normaliser once per distinct value where values repeat.
+
+    Normalisers look at one value at a time, so the result is the same either way.
+    """
+
+    @wraps(function)
+    def normalised(values: pl.Series, *args, **kwargs) -> pl.DataFrame:
+        values = values.cast(pl.String).alias("value")
+        sample = values.head(DISTINCT_SAMPLE)
+        if sample.n_unique() > DISTINCT_SHARE * len(sample):
+            return function(values, *args, **kwargs)
+        distinct = values.unique()
+        settled = function(distinct, *args, **kwargs).with_columns(distinct)
+        return (
+            values.to_frame()
+            .join(settled, on="value", how="left", nulls_equal=True, maintain_order="left")
+            .drop("value")
+        )
+
+    return normalised
+
+
+def clean(values: pl.Series) -> pl.Series:
+    """Trimmed text in compatibility form (full-width to ASCII), one space between words, null where blank.
+
+    Apostrophes, dashes and digits of any script become the ASCII ones; zero-width, bidirectional and control characters vanish.
+    """
+    values = values.cast(pl.String)
+    values = on_rows(
+        values, values.str.len_bytes() > LONGEST_VALUE, lambda rows: rows.str.head(LONGEST_VALUE)
+    )
+    unusual = values.str.contains(r"[^\x21-\x7e ]|  |^ | $|^$")
+    return on_rows(values, unusual, _cleaned)
+
+
+def _cleaned(values: pl.Series) -> pl.Series:
+    cleaned = (
+        values.str.replace_many(LOOK_ALIKES)
+        .str.normalize("NFKC")
+        .str.replace_all(r"[\s\p{Z}]+", " ")
+        .str.replace_all(r"[\p{Cc}\p{Cf}\p{Co}\x{FFFD}\x{FE00}-\x{FE0F}]+", "")
+        .str.replace_all("  +", " ")
+        .str.strip_chars(" ")
+    )
+    return cleaned.set(cleaned.str.len_bytes() == 0, None)
+
+
+def fold(values: pl.Series) -> pl.Series:
+    """Lower case without accents; Cyrillic and Greek in Latin letters; other scripts as they are."""
+    lower = values.str.to_lowercase()
+    return on_rows(lower, lower.str.len_bytes() != lower.str.len_chars(), _folded)
+
+
+def _folded(lower: pl.Series) -> pl.Series:
+    # Hangul and kana are decomposed too, hence the composition at the end.
+    return (
+        lower.str.replace_many(COMPOSED)
+        .str.normalize("NFKD")
+        .str.replace_all(r"[\x{0300}-\x{036F}\x{0591}-\x{05C7}\x{064B}-\x{065F}]+", "")
+        .str.replace_many(TRANSLITERATED, leftmost=True)
+        .str.normalize("NFC")
+    )
+
+
+def settled(value: pl.Expr, reason: pl.Expr, name: str) -> pl.Expr:
+    """The value where no reason speaks against it."""
+    return pl.when(reason.is_null()).then(value).alias(name)
