@@ -1,0 +1,28 @@
+"""Phase 1: the demo's three systems deliver the next simulated day (or the asked one) to the lake.
+
+Orders, tickets and leads of one population go to sales/, support/ and marketing/; which person is behind each
+record goes to _truth/, which the pipeline never reads. Run again, it delivers the next day: returning and new
+customers, changed mailboxes and numbers, corrections and withdrawals of earlier records, late arrivals.
+"""
+
+import sys
+
+from db.errors import run_script
+from producers.delivery import parser, produce, report, store_of
+from producers.marketing import MARKETING
+from producers.sales import SALES
+from producers.support import SUPPORT
+
+SOURCES = [SALES, SUPPORT, MARKETING]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Deliver, and print a line per source."""
+    arguments = parser(__doc__).parse_args(argv)
+    summary = produce(store_of(arguments), SOURCES, arguments)
+    print(report(summary))
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(lambda: main(sys.argv[1:]))
