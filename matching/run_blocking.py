@@ -1,0 +1,83 @@
+"""Phase 4.5: find the pairs of profiles that are worth comparing.
+
+Brings the blocking rules of matching/model.toml into staging.blocking_rules and calls
+staging.find_candidates (db/init/040_blocking_tables.sql). Changed rules pair all profiles afresh.
+
+Usage: python matching/run_blocking.py
+"""
+
+import argparse
+
+from psycopg2.extras import execute_values
+
+from db.errors import ConfigurationError, run_script
+from db.phase import Phase, phase
+
+# A block over its rule's limit pairs everybody with this many of its profiles.
+ANCHORS = 5
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the phase."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args(argv)
+    with phase("4.5", "run_blocking") as work:
+        block(work)
+    return 0
+
+
+def block(work: Phase) -> None:
+    """List the candidate pairs of what is new; pairs not compared yet stay listed."""
+    mark = work.mark("staging.match_profiles")
+    if bring_in_rules(work):
+        mark = 0
+    work.advance("staging.match_profiles")
+    work.cursor.execute("select count(*) from staging.match_profiles where run_id > %s", (mark,))
+    (work.rows_in,) = work.cursor.fetchone()
+    if not work.rows_in:
+        work.skip("no new profiles")
+        return
+    clear_compared(work)
+    work.cursor.execute("select staging.find_candidates(%s, %s, %s)", (work.run_id, mark, ANCHORS))
+    (work.rows_out,) = work.cursor.fetchone()
+    work.cursor.execute("select count(*) from staging.capped_blocks")
+    (work.detail["capped_blocks"],) = work.cursor.fetchone()
+
+
+def bring_in_rules(work: Phase) -> bool:
+    """Store the rules of model.toml; true when they changed, and all keys with them."""
+    from matching.model import ModelError, read_blocking_rules
+
+    try:
+        declared = [(place, rule.name, list(rule.key), rule.limit) for place, rule in enumerate(read_blocking_rules(), 1)]
+    except ModelError as error:
+        raise ConfigurationError(f"matching/model.toml: {error}. Mend it and run again.") from error
+    work.cursor.execute("select rule_id, rule_name, key_terms, block_limit from staging.blocking_rules order by rule_id")
+    known = work.cursor.fetchall()
+    if known == declared:
+        return False
+    work.cursor.execute("select staging.drop_blocking_keys()")
+    execute_values(
+        work.cursor,
+        "insert into staging.blocking_rules (rule_id, rule_name, key_terms, block_limit) values %s",
+        declared,
+    )
+    if known:
+        work.detail["rules_changed"] = True
+    return True
+
+
+def clear_compared(work: Phase) -> None:
+    """Empty the list, unless the matching engine has not got to it yet."""
+    work.cursor.execute(
+        "select not exists ("
+        "select 1 from staging.identity_match_candidates_blocked where run_id > coalesce(("
+        "select run_id from identity.ingestion_watermarks "
+        "where phase = 'run_matching_engine' and upstream = 'staging.identity_match_candidates_blocked'), 0))"
+    )
+    if work.cursor.fetchone()[0]:
+        work.cursor.execute("truncate staging.identity_match_candidates_blocked")
+
+
+if __name__ == "__main__":
+    run_script(main)
