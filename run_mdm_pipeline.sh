@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Summary: makes one trustworthy row per customer, from JSON lines in a lake to golden records in PostgreSQL.
+# Summary: one trustworthy row per customer, from JSON lines in a lake to golden records in PostgreSQL.
 #
 # Usage: ./run_mdm_pipeline.sh [FLAGS]                    run the pipeline, phases 1 to 10
 #        ./run_mdm_pipeline.sh [FLAGS] COMMAND [FLAGS]
 #
 # The first run sets up what it needs: .venv with the pinned dependencies, .env with random passwords, the two
-# stores, the schema. It needs bash 4.4 and Python 3.11 or newer. A later run takes what is new since the last.
+# stores, the schema. It needs bash 4.4 and Python 3.11 or newer. A later run takes what is new since then.
 #
 # Commands:
 #   up                          start the stores and bring the schema up to date
@@ -234,7 +234,7 @@ check_arguments() {
         fail 2 "${run_flags[0]} is a flag of a run; it does not go with '$command'."
     fi
     if [[ $command != load && -n $source_name ]]; then
-        fail 2 "--source goes with the command 'load'; the file that describes the sources is given by --sources."
+        fail 2 "--source goes with the command 'load'; --sources names the file that describes the sources."
     fi
     if [[ $command == load && (-z $source_name || ${#command_arguments[@]} -eq 0) ]]; then
         fail 2 "load needs files and a source: ./run_mdm_pipeline.sh load FILE... --source NAME"
@@ -301,6 +301,8 @@ set_up_venv() {
     for group in "$@"; do
         is_installed "$group" || missing+=("$group")
     done
+    # A Python that has gone, or that this user cannot run, takes its packages with it.
+    "$PYTHON" -I -S -c '' 2>/dev/null || missing=("$@")
     ((${#missing[@]})) || return 0
 
     python=$(find_python)
@@ -309,7 +311,8 @@ set_up_venv() {
     started=$SECONDS
     if ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
         say "  making .venv"
-        "$python" -m venv --clear "$VENV"
+        "$python" -m venv --clear "$VENV" ||
+            fail 3 "$(id -un) cannot make $VENV. Run as the user who owns the folder, or from a copy of your own."
     fi
     # Scripts find the project's packages, also when they are called by hand.
     echo '../../../..' >"$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/mdm.pth"
@@ -329,6 +332,7 @@ set_up_venv() {
 make_env_file() {
     local line
     [[ -e $PROJECT/.env ]] && return
+    [[ -w $PROJECT ]] || fail 3 "$(id -un) may not write to $PROJECT, where .env is to be made."
     (
         umask 077
         while IFS= read -r line; do
@@ -345,8 +349,6 @@ make_env_file() {
 prepare() {
     local values
     cd -- "$PROJECT"
-    [[ -w $PROJECT || -e $VENV/installed-core ]] ||
-        fail 3 "$(id -un) may not write to $PROJECT, where the first run makes .venv and .env."
     export PYTHONPATH=$PROJECT
     unset PYTHONHOME MDM_RUN_ID
     set_up_venv core
@@ -377,7 +379,8 @@ run_child() {
     "$@" </dev/null &
     child=$!
     set +m
-    wait "$child" || code=$?
+    # The shell's own line about a killed child goes nowhere: run_script says it.
+    wait "$child" 2>/dev/null || code=$?
     child=
     return "$code"
 }
@@ -391,6 +394,7 @@ run_script() {
     else
         run_child "$PYTHON" "$@" || code=$?
     fi
+    ((code <= 128)) || printf '\n%s was ended by signal %s.\n' "$1" "$((code - 128))" >&2
     case $code in
     0 | 2 | 3) return "$code" ;;
     *) return 1 ;;
