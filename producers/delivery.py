@@ -16,20 +16,21 @@ import argparse
 import gzip
 import io
 import json
-import os
 import sys
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from datetime import date
+from dataclasses import asdict, astuple, dataclass, field
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
 from tqdm import tqdm
 
 from db.errors import ConfigurationError, run_script
+from db.settings import settings
 from producers.draws import below, chance, hashes, uniform
 from producers.noise import broken_line
 from producers.population import person_ids
@@ -40,6 +41,7 @@ from producers.records import (
     HOURS,
     MILLISECONDS,
     NEW_PEOPLE_RATE,
+    PEOPLE_RATE,
     REACH_DAYS,
     SAME_DAY_HOUR,
     SAME_DAY_RATE,
@@ -61,6 +63,7 @@ DEFAULT_RECORDS = 3000
 DEFAULT_SEED = 42
 DEFAULT_SPREAD = 0.75
 UPLOADS = 4
+LONG_DAY = 100_000  # records from which on a terminal sees progress
 
 
 class Store(Protocol):
@@ -99,6 +102,19 @@ class Delivered:
     broken: int = 0
     objects: int = 0
 
+    def __add__(self, other: "Delivered") -> "Delivered":
+        return Delivered(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+class Piece(NamedTuple):
+    """An object of new records: the hour, its number in it, first serial number, one past the last."""
+
+    hour: int
+    part: int
+    start: int
+    stop: int
+    is_last: bool  # of its hour
+
 
 @dataclass
 class Day:
@@ -117,21 +133,14 @@ class Day:
         with gzip.GzipFile(fileobj=self.truth, mode="wb", compresslevel=1, mtime=0) as truth:
             truth.write(b"source_system,record_id,person_id\n")
             for pieces in self._batches():
-                serial = np.arange(pieces[0][2], pieces[-1][3])
+                serial = np.arange(pieces[0].start, pieces[-1].stop)
                 frame = self._records(serial, truth)
                 late.append(frame.filter("late"))
-                for hour, part, start, stop in pieces:
-                    rows = (
-                        frame.slice(start - serial[0], stop - start)
-                        .filter(~pl.col("late"))
-                        .drop("late", "hour")
-                    )
-                    data = _lines(rows)
-                    last = part == max(
-                        0, -(-(self._bounds[hour + 1] - self._bounds[hour]) // OBJECT_LINES) - 1
-                    )
-                    if last:
-                        data = self._with_broken(data, hour) + additions.pop(hour, b"")
+                for hour, part, start, stop, is_last in pieces:
+                    rows = frame.slice(start - pieces[0].start, stop - start).filter(~pl.col("late"))
+                    data = _lines(rows.drop("late", "hour"))
+                    if is_last:
+                        data = self._with_broken(data, hour) + additions.get(hour, b"")
                     if data:
                         yield self._counted(
                             f"{self._prefix(self.plan.date, hour)}/part-{part:05d}.jsonl", data
@@ -161,14 +170,15 @@ class Day:
         self.delivered.objects += 1
         return key, data
 
-    def _batches(self) -> Iterator[list[tuple[int, int, int, int]]]:
-        """(hour, part, first serial, one past the last) of the day's objects, in groups worth a batch."""
-        group: list[tuple[int, int, int, int]] = []
+    def _batches(self) -> Iterator[list[Piece]]:
+        """The day's objects, in groups worth a batch."""
+        group: list[Piece] = []
         for hour in range(HOURS):
             first, end = int(self._bounds[hour]), int(self._bounds[hour + 1])
             for part, start in enumerate(range(first, max(end, first + 1), OBJECT_LINES)):
-                group.append((hour, part, start, min(start + OBJECT_LINES, end)))
-                if group[-1][3] - group[0][2] >= BATCH_RECORDS:
+                stop = min(start + OBJECT_LINES, end)
+                group.append(Piece(hour, part, start, stop, stop == end))
+                if stop - group[0].start >= BATCH_RECORDS:
                     yield group
                     group = []
         if group:
@@ -186,13 +196,9 @@ class Day:
         moment, late = times(plan, source, serial, self._has_eve)
         seed, day = np.full(serial.shape, plan.seed, np.uint64), np.full(serial.shape, plan.day)
         ids = record_ids(plan, source, serial)
-        pl.DataFrame(
-            {
-                "source": pl.repeat(source.name, len(serial), eager=True),
-                "record": ids,
-                "person": person_ids(plan.seed, person),
-            }
-        ).write_csv(truth, include_header=False)
+        whose = pl.DataFrame({"record": ids, "person": person_ids(plan.seed, person)})
+        whose = whose.select(pl.lit(source.name), "record", "person")
+        truth.write(whose.write_csv(include_header=False).encode())
         self.delivered.records += len(serial)
         body = bodies(source, seed, person, day, event, event, self._share())
         return _with_id_and_time(source, ids, moment, body).with_columns(
@@ -296,15 +302,14 @@ def days_so_far(store: Store, source: Source) -> list[DayPlan]:
     return sorted((DayPlan(**plan) for plan in json.loads(store.get(key))), key=lambda plan: plan.day)
 
 
-def produce_day(store: Store, source: Source, plan: DayPlan) -> Delivered:
+def produce_day(store: Store, source: Source, plan: DayPlan, known: list[DayPlan]) -> Delivered:
     """Put one source's day into the store, and remember it there when all of it is in.
 
-    Objects are made one batch ahead of the uploads, so memory does not grow with the day.
+    `known` are the source's days so far. Objects are made a few ahead of the uploads, so memory does not grow
+    with the day.
     """
-    known = days_so_far(store, source)
-    earlier = [other for other in known if other.day < plan.day]
-    day = Day(source, plan, earlier[-REACH_DAYS:])
-    quiet = not sys.stderr.isatty() or plan.records < 100_000 or os.environ.get("MDM_QUIET") == "true"
+    day = Day(source, plan, [other for other in known if other.day < plan.day][-REACH_DAYS:])
+    quiet = settings.mdm_quiet or not sys.stderr.isatty() or plan.records < LONG_DAY
     bar = tqdm(
         total=plan.records,
         unit="records",
@@ -314,60 +319,60 @@ def produce_day(store: Store, source: Source, plan: DayPlan) -> Delivered:
         leave=False,
     )
     with bar, ThreadPoolExecutor(UPLOADS) as uploads:
-        under_way = []
+        under_way = deque()
         for key, data in day.objects():
             under_way.append(uploads.submit(store.put, key, data))
             if len(under_way) > 2 * UPLOADS:
-                under_way.pop(0).result()
+                under_way.popleft().result()
             bar.update(day.delivered.records - bar.n)
         for upload in under_way:
             upload.result()
-    others = [asdict(other) for other in known if other.day != plan.day]
-    store.put(_days_key(source), json.dumps([*others, asdict(plan)], indent=1).encode())
+    days = [asdict(other) for other in known if other.day != plan.day] + [asdict(plan)]
+    store.put(_days_key(source), json.dumps(days, indent=1).encode())
     return day.delivered
 
 
 def plan_day(arguments: argparse.Namespace, day: int, known: list[DayPlan]) -> DayPlan:
     """The plan of a day: what the arguments say, else as on the day before, else the defaults."""
-    earlier = [plan for plan in known if plan.day < day]
-    last = earlier[-1] if earlier else None
-    population = arguments.population
-    if population is None:
-        # About three records per person over the three systems; then some new people every day.
-        population = (
-            last.population + round(NEW_PEOPLE_RATE * arguments.records) if last else arguments.records
-        )
-    seed, spread = arguments.seed, arguments.activity_spread
+    last = max((plan for plan in known if plan.day < day), key=lambda plan: plan.day, default=None)
+    population = round(PEOPLE_RATE * arguments.records)
+    if last:
+        population = last.population + round(NEW_PEOPLE_RATE * arguments.records)
+    given = {name: getattr(arguments, name) for name in ("seed", "population", "activity_spread")}
+    inherited = {
+        "seed": last.seed if last else DEFAULT_SEED,
+        "population": population,
+        "activity_spread": last.activity_spread if last else DEFAULT_SPREAD,
+    }
     return DayPlan(
         day=day,
-        seed=seed if seed is not None else last.seed if last else DEFAULT_SEED,
         records=arguments.records,
-        population=max(1, population),
-        activity_spread=spread if spread is not None else last.activity_spread if last else DEFAULT_SPREAD,
         junk_phone_share=arguments.junk_phone_share,
+        **{name: inherited[name] if value is None else value for name, value in given.items()},
     )
 
 
-def produce(store: Store, sources: list[Source], arguments: argparse.Namespace) -> dict[str, dict[str, int]]:
-    """Deliver the asked days of the sources.
-
-    Returns {source: {records, corrections, withdrawals, broken, objects}}.
-    """
-    known = {source.name: days_so_far(store, source) for source in sources}
+def asked_days(store: Store, sources: list[Source], arguments: argparse.Namespace) -> range:
+    """The days to deliver: from --day on, else from the one after the last in the store."""
     if arguments.day is not None:
         first = (arguments.day - FIRST_DAY).days
     else:
-        first = max([plan.day + 1 for plans in known.values() for plan in plans], default=0)
+        first = max((plan.day + 1 for source in sources for plan in days_so_far(store, source)), default=0)
+    return range(first, first + arguments.days)
+
+
+def produce(
+    store: Store, sources: list[Source], days: range, arguments: argparse.Namespace
+) -> dict[str, dict[str, int]]:
+    """Deliver the days (since FIRST_DAY) of the sources.
+
+    Returns {source: {records, corrections, withdrawals, broken, objects}}.
+    """
     totals = {source.name: Delivered() for source in sources}
-    for day in range(first, first + arguments.days):
+    for day in days:
         for source in sources:
-            delivered = produce_day(store, source, plan_day(arguments, day, days_so_far(store, source)))
-            total = totals[source.name]
-            for name, count in asdict(delivered).items():
-                setattr(total, name, getattr(total, name) + count)
-    arguments.first_day, arguments.last_day = (
-        str(DayPlan(day, 0, 0, 1, 0, None).date) for day in (first, first + arguments.days - 1)
-    )
+            known = days_so_far(store, source)
+            totals[source.name] += produce_day(store, source, plan_day(arguments, day, known), known)
     return {name: asdict(total) for name, total in totals.items()}
 
 
@@ -464,21 +469,23 @@ def store_of(arguments: argparse.Namespace) -> Store:
     return Folder(arguments.output_dir)
 
 
-def report(summary: dict[str, dict[str, int]]) -> str:
-    """A line per source."""
-    return "\n".join(
-        f"  {name}: " + ", ".join(f"{value:,} {what}" for what, value in counts.items())
-        for name, counts in summary.items()
-    )
+def report(days: range, summary: dict[str, dict[str, int]]) -> str:
+    """The days, and a line per source."""
+    first, last = FIRST_DAY + timedelta(days=days[0]), FIRST_DAY + timedelta(days=days[-1])
+    lines = [f"  simulated day {first}" if len(days) == 1 else f"  simulated days {first} to {last}"]
+    for name, counts in summary.items():
+        lines.append(f"  {name}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items()))
+    return "\n".join(lines)
 
 
 def run_as_script(sources: list[Source], description: str) -> None:
-    """One source on its own, from the command line."""
+    """Sources on their own, from the command line."""
 
     def main() -> int:
         arguments = parser(description).parse_args()
-        summary = produce(store_of(arguments), sources, arguments)
-        print(report(summary))
+        store = store_of(arguments)
+        days = asked_days(store, sources, arguments)
+        print(report(days, produce(store, sources, days, arguments)))
         return 0
 
     run_script(main)

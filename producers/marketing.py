@@ -14,7 +14,7 @@ def compose(entries: Entries) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "lead_name": only_where(entries.name(), entries.present(0.985, "name")),
-            "lead_phone": only_where(entries.phone(), phone),
+            "lead_phone": entries.phone(phone),
             "lead_email": only_where(entries.email(), email | ~phone),
             "city": only_where(entries.people.cities(), entries.present(0.75, "city")),
             "campaign": weighted(list(CAMPAIGNS), list(CAMPAIGNS.values()), entries.event, "campaign"),

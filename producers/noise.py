@@ -35,12 +35,12 @@ TITLES = [["Mr", "Mr.", "Dr.", "Prof."], ["Ms", "Mrs.", "Dr.", "Prof."]]
 SUFFIXES = ["Jr.", "Sr.", "III", "PhD"]
 
 # Mailboxes
-EMAIL_TYPO_RATE = 0.012
+EMAIL_TYPO_RATE = 0.01
 DOMAIN_TYPO_RATE = 0.006
 EMAIL_UPPER_RATE = 0.02
 EMAIL_TITLE_RATE = 0.05
-PLUS_TAG_RATE = 0.025
-GMAIL_DOT_RATE = 0.04
+PLUS_TAG_RATE = 0.015
+GMAIL_DOT_RATE = 0.03
 PLUS_TAGS = ["shop", "news", "orders", "promo", "spam", "work"]
 DOMAIN_TYPOS = {
     "gmail.com": ["gmial.com", "gmail.co", "gmai.com", "gmail.con"],
@@ -51,7 +51,7 @@ DOMAIN_TYPOS = {
 }
 
 # Phones, and postal codes
-PHONE_TYPO_RATE = 0.012
+PHONE_TYPO_RATE = 0.01
 EXTENSION_RATE = 0.7  # of numbers that are a company's switchboard
 POSTAL_TYPO_RATE = 0.01
 ZIP_PLUS_FOUR_RATE = 0.12
@@ -59,8 +59,8 @@ LOST_LEADING_ZERO_RATE = 0.15
 POSTAL_SPACE_DROPPED_RATE = 0.25
 
 # Values that stand for nothing. The call centre's own number looks like any other.
-JUNK_EMAIL_RATE = 0.006
-JUNK_PHONE_RATE = 0.008
+JUNK_EMAIL_RATE = 0.004
+JUNK_PHONE_RATE = 0.005
 JUNK_NAME_RATE = 0.003
 JUNK_POSTAL_RATE = 0.003
 JUNK_EMAILS = ["test@test.com", "noemail@example.com", "n/a", "none@none.com", "asdf@asdf.com", "unknown", ""]
@@ -199,7 +199,7 @@ def _kept_or(values: pl.Series, struck: np.ndarray, change) -> pl.Series:
     rows = np.flatnonzero(struck)
     if not len(rows):
         return values
-    return values.scatter(rows, change(values.gather(rows), rows))
+    return values.clone().scatter(rows, change(values.gather(rows), rows))
 
 
 def mistyped(values: pl.Series, key: np.ndarray, struck: np.ndarray) -> pl.Series:

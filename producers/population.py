@@ -33,13 +33,13 @@ HOUSEHOLD_PATTERNS = {
     (3, 5): 0.03,
 }
 OWN_SURNAME_RATE = 0.25  # members of a household who do not bear its name
-FIXED_LINE_RATE = 0.35  # households with a telephone of their own
+FIXED_LINE_RATE = 0.45  # households with a telephone of their own
 SHARED_MAILBOX_RATE = 0.12  # households with a mailbox for all
 EMPLOYED_RATE = 0.20  # people whose employer's number and mailbox turn up
 EMPLOYERS = 20_000
-DAYS_BETWEEN_NEW_EMAILS = 900
-DAYS_BETWEEN_NEW_MOBILES = 1100
-DAYS_BETWEEN_MOVES = 1300
+DAYS_BETWEEN_NEW_EMAILS = 400
+DAYS_BETWEEN_NEW_MOBILES = 500
+DAYS_BETWEEN_MOVES = 600
 SAME_LOCAL_PART_RATE = 0.4  # new mailboxes that keep the local part at another provider
 WORDY_MAILBOX_RATE = 0.07  # mailboxes that do not tell the owner's name
 

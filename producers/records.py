@@ -34,13 +34,13 @@ MILLISECONDS = 3_600_000
 DAILY_CURVE = [5, 4, 3, 2, 2, 1, 1, 1, 2, 2, 3, 4, 6, 8, 9, 10, 10, 9, 9, 9, 8, 8, 7, 6]
 
 # Life as the systems know it
-STALE_RATE = 0.18  # entries that were typed long ago and not kept up
-STALE_DAYS = 500  # how long ago, on average
-OTHER_EMAIL_RATE = 0.035  # a second or work mailbox instead of the usual one
-OTHER_PHONE_RATE = 0.04
-SHARED_MAILBOX_USE = 0.5  # members of the household who use its mailbox
-FIXED_LINE_USE = 0.16  # people who give the household's fixed line
-SWITCHBOARD_USE = 0.06  # employed people who give their employer's number
+STALE_RATE = 0.03  # entries that were typed long ago and not kept up
+STALE_DAYS = 250  # how long ago, on average
+OTHER_EMAIL_RATE = 0.012  # a second or work mailbox instead of the usual one
+OTHER_PHONE_RATE = 0.02
+SHARED_MAILBOX_USE = 0.6  # members of the household who use its mailbox
+FIXED_LINE_USE = 0.5  # people who give the household's fixed line
+SWITCHBOARD_USE = 0.08  # employed people who give their employer's number
 LATE_RATE = 0.01  # new records that belong to the day before
 CORRECTION_RATE = 0.01  # of a day's records: deliveries again of a record from the last days
 WITHDRAWAL_RATE = 0.002
@@ -48,6 +48,7 @@ BROKEN_RATE = 1 / 5000
 SAME_DAY_RATE = 0.3  # corrections and withdrawals of records of the same day
 SAME_DAY_HOUR = 18  # and from which hour on they come
 REACH_DAYS = 7  # how far back they reach
+PEOPLE_RATE = 1.3  # people on the first day, per record of a source: about three records for each who shows
 NEW_PEOPLE_RATE = 0.15  # people who join on each further day, per record of a source
 # Share of people a source has to do with.
 INTEREST = {"sales": 0.75, "support": 0.55, "marketing": 0.65}
@@ -104,8 +105,8 @@ class Entries:
         kind = np.where(other, np.where(has_work, WORK, SECOND), kind)
         return noise.written_emails(self.people.emails(kind), key)
 
-    def phone(self) -> pl.Series:
-        """The number the person gives here, as typed; the call centre's own on a share of records."""
+    def phone(self, present: np.ndarray) -> pl.Series:
+        """The number the person gives here, as typed, where present; on a share the call centre's own."""
         seed, person, key = self.people.seed, self.people.person, self.key
         has_line = self.people.has_fixed_line()
         kind = np.full(person.shape, MOBILE)
@@ -115,7 +116,7 @@ class Entries:
         other = chance(OTHER_PHONE_RATE, key, "other number")
         kind = np.where(other, np.where(has_line, FIXED, SECOND_MOBILE), kind)
         phones = noise.written_phones(self.people.phones(kind), kind == SWITCHBOARD, key)
-        return noise.with_call_centre(phones, self.event, self.junk_phone_share)
+        return noise.with_call_centre(only_where(phones, present), self.event, self.junk_phone_share)
 
     def postal_code(self) -> pl.Series:
         return noise.written_postal_codes(self.people.postal_codes(), self.key)

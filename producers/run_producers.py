@@ -5,10 +5,8 @@ record goes to _truth/, which the pipeline never reads. Run again, it delivers t
 customers, changed mailboxes and numbers, corrections and withdrawals of earlier records, late arrivals.
 """
 
-import sys
-
 from db.errors import run_script
-from producers.delivery import parser, produce, report, store_of
+from producers.delivery import asked_days, parser, produce, report, store_of
 from producers.marketing import MARKETING
 from producers.sales import SALES
 from producers.support import SUPPORT
@@ -19,10 +17,11 @@ SOURCES = [SALES, SUPPORT, MARKETING]
 def main(argv: list[str] | None = None) -> int:
     """Deliver, and print a line per source."""
     arguments = parser(__doc__).parse_args(argv)
-    summary = produce(store_of(arguments), SOURCES, arguments)
-    print(report(summary))
+    store = store_of(arguments)
+    days = asked_days(store, SOURCES, arguments)
+    print(report(days, produce(store, SOURCES, days, arguments)))
     return 0
 
 
 if __name__ == "__main__":
-    run_script(lambda: main(sys.argv[1:]))
+    run_script(main)

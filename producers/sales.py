@@ -21,7 +21,7 @@ def compose(entries: Entries) -> pl.DataFrame:
         {
             "customer_email": only_where(entries.email(), email | ~phone),
             "customer_name": only_where(entries.name(), entries.present(0.98, "name")),
-            "customer_phone": only_where(entries.phone(), phone),
+            "customer_phone": entries.phone(phone),
             "zip_code": only_where(entries.postal_code(), entries.present(0.93, "postal code")),
             "amount": np.round(5 + 60 * uniform(entries.event, "amount") ** -0.45, 2),
             "currency": pl.Series(list(CURRENCIES.values())).gather(entries.people.country),

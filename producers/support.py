@@ -35,7 +35,7 @@ def compose(entries: Entries) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "contact_email": only_where(entries.email(), email | ~phone),
-            "contact_phone": only_where(entries.phone(), phone),
+            "contact_phone": entries.phone(phone),
             "contact_name": only_where(entries.name(), entries.present(NAME_RATES[number], "name")),
             "channel": channel,
             "subject": weighted(list(SUBJECTS), list(SUBJECTS.values()), entries.event, "subject"),
