@@ -1,0 +1,80 @@
+"""Blocking rules as matching/model.toml declares them: which pairs of profiles are compared at all.
+
+A rule is a list of key terms; profiles that agree on every term are a block, and a missing term takes a profile
+out of the rule. The terms are a small closed vocabulary, so that each has one exact meaning in SQL.
+"""
+
+import re
+from dataclasses import dataclass
+
+COLUMNS = (
+    "email_mailbox",
+    "phone",
+    "given_name",
+    "family_name",
+    "birth_date",
+    "address",
+    "city",
+    "postal_code",
+    "national_id",
+)
+# term function -> whether it takes a length
+FUNCTIONS = {
+    "first": True,
+    "last": True,
+    "first_token": False,
+    "last_token": False,
+    "soundex": False,
+    "year": False,
+    "month_day": False,
+    "area": False,
+}
+TERM = re.compile(r"(?:(?P<function>\w+)\()?(?P<column>\w+)(?:, *(?P<length>\d+))?(?(function)\))")
+
+
+@dataclass(frozen=True)
+class BlockingRule:
+    """key: terms that must agree. limit: most profiles a block may hold; a larger one is skipped and reported."""
+
+    name: str
+    key: tuple[str, ...]
+    limit: int
+
+
+def parse_term(term: str) -> tuple[str | None, str, int | None]:
+    """(function, column, length) of a key term. Raises ValueError for one outside the vocabulary."""
+    if term == "name_tokens":
+        return "name_tokens", "", None
+    found = TERM.fullmatch(term)
+    if not found or found["column"] not in COLUMNS:
+        raise ValueError(f"unknown blocking term {term!r}")
+    function, length = found["function"], found["length"]
+    if function is None and length is None:
+        return None, found["column"], None
+    if function not in FUNCTIONS or FUNCTIONS[function] != (length is not None):
+        raise ValueError(f"unknown blocking term {term!r}")
+    return function, found["column"], int(length) if length else None
+
+
+def read_blocking(tables: list[dict]) -> tuple[BlockingRule, ...]:
+    """The rules of [[blocking]]. Raises ValueError naming the rule with the mistake."""
+    rules = []
+    for place, table in enumerate(tables, start=1):
+        name = table.get("name", f"number {place}")
+        if set(table) != {"name", "key", "limit"}:
+            raise ValueError(f"[[blocking]] {name}: needs exactly name, key and limit")
+        if not isinstance(table["limit"], int) or table["limit"] < 2:
+            raise ValueError(f"[[blocking]] {name}: limit must be a whole number of at least 2")
+        if not isinstance(table["key"], list) or not table["key"]:
+            raise ValueError(f"[[blocking]] {name}: key must be a list of terms")
+        for term in table["key"]:
+            try:
+                parse_term(term)
+            except ValueError as error:
+                raise ValueError(f"[[blocking]] {name}: {error}") from None
+        rules.append(BlockingRule(name=name, key=tuple(table["key"]), limit=table["limit"]))
+    if len({rule.name for rule in rules}) != len(rules):
+        raise ValueError("[[blocking]]: two rules have the same name")
+    if len(rules) > 31:
+        raise ValueError("[[blocking]]: at most 31 rules (a pair keeps its rules as bits of one integer)")
+    return tuple(rules)

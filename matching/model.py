@@ -1,0 +1,251 @@
+"""The matching model: what matching/model.toml declares, with the probabilities training has put in their place.
+
+A model is a value: it is read from TOML once, replaced by training, and kept as JSON in identity.match_models.
+"""
+
+import json
+import math
+import tomllib
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from matching.blocking import BlockingRule, read_blocking
+from matching.comparisons import ATTRIBUTES, TESTS
+
+DEFAULT_PATH = Path(__file__).with_name("model.toml")
+
+
+class ModelError(ValueError):
+    """matching/model.toml, or a stored model, says something that cannot be meant."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One outcome of a comparison. m, u: its share among pairs of one person, and of strangers."""
+
+    name: str
+    test: str | None
+    m: float
+    u: float
+    at_least: float = 0.0
+    term_frequency: bool = False
+
+    @property
+    def weight(self) -> float:
+        """log2(m / u)."""
+        return math.log2(self.m / self.u)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The levels of one attribute, strongest first.
+
+    shared: the chance that two people of one household have this attribute in common; 0 where they never do.
+    frequencies: value -> share of persons who have it; `rare_frequency` stands for every value not in it.
+    """
+
+    name: str
+    levels: tuple[Level, ...]
+    shared: float = 0.0
+    shared_is_learnt: bool = False
+    frequencies: dict[str, float] = field(default_factory=dict)
+    rare_frequency: float | None = None
+    support: float = 0.0
+
+    def level(self, number: int) -> Level:
+        """The level with this number: 0 is "else", the last one declared."""
+        return self.levels[len(self.levels) - 1 - number]
+
+
+@dataclass(frozen=True)
+class Training:
+    seed: int
+    random_pairs: int
+    max_training_pairs: int
+    min_training_pairs: int
+    rounds: int
+    iterations: int
+    tolerance: float
+    prior_pairs: float
+    max_frequencies: int
+    junk_names: int
+    junk_dominant_share: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything scoring needs.
+
+    prior, household_prior: chance that two random profiles are one person, or two people of one household;
+    None before training, when 1 / (number of profiles) is taken.
+    junk: attribute -> values that many clearly different names share; they count as missing.
+    notes: what training has to say, in plain words.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    blocking: tuple[BlockingRule, ...]
+    training: Training
+    auto_merge: float
+    flag_review: float
+    prior: float | None = None
+    household_prior: float | None = None
+    household: float = 1.0
+    profiles: int = 0
+    training_pairs: int = 0
+    junk: dict[str, list[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def comparison(self, name: str) -> Comparison:
+        return next(comparison for comparison in self.comparisons if comparison.name == name)
+
+    def priors(self, profiles: int) -> tuple[float, float]:
+        """The chances of same person and same household for a pair, written default where not trained."""
+        if self.prior is not None:
+            return self.prior, self.household_prior
+        chance = 1 / max(2, profiles)
+        return chance, min(0.25, self.household * chance)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+
+    def decide(self, probability: float) -> str:
+        if probability >= self.auto_merge:
+            return "AUTO_MERGE"
+        return "FLAG_REVIEW" if probability >= self.flag_review else "REJECT"
+
+
+def _take(table: dict, known: dict, where: str) -> dict:
+    """The entries of `table` as `known` (name -> type) wants them. Raises ModelError naming what is wrong."""
+    for key in table:
+        if key not in known:
+            raise ModelError(f"{where}: unknown setting {key!r} (known: {', '.join(known)})")
+    for key, kind in known.items():
+        if key not in table:
+            raise ModelError(f"{where}: setting {key!r} is missing")
+        value = table[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+            raise ModelError(f"{where}: {key} must be a {kind.__name__}, not {value!r}")
+    return table
+
+
+def _read_level(table: dict, where: str, last: bool) -> Level:
+    if not isinstance(table, dict) or not isinstance(table.get("name"), str):
+        raise ModelError(f"{where}: every level needs a name")
+    where = f"{where}, level {table['name']!r}"
+    unknown = set(table) - {"name", "test", "at_least", "m", "u", "term_frequency"}
+    if unknown:
+        raise ModelError(f"{where}: unknown setting {sorted(unknown)[0]!r}")
+    if last != ("test" not in table):
+        raise ModelError(
+            f"{where}: the last level, and only it, has no test" if last else f"{where}: needs a test"
+        )
+    if not last and table["test"] not in TESTS:
+        raise ModelError(f"{where}: unknown test {table['test']!r} (known: {', '.join(sorted(TESTS))})")
+    for chance in ("m", "u"):
+        value = table.get(chance)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+            raise ModelError(f"{where}: {chance} must be a probability between 0 and 1, not {value!r}")
+    return Level(
+        name=table["name"],
+        test=table.get("test"),
+        m=float(table["m"]),
+        u=float(table["u"]),
+        at_least=float(table.get("at_least", 0.0)),
+        term_frequency=bool(table.get("term_frequency", False)),
+    )
+
+
+def _read_comparison(table: dict, place: int) -> Comparison:
+    name = table.get("name")
+    where = f"[[comparison]] number {place}"
+    if name not in ATTRIBUTES:
+        raise ModelError(f"{where}: name must be one of {', '.join(ATTRIBUTES)}, not {name!r}")
+    where = f"[[comparison]] {name}"
+    unknown = set(table) - {"name", "levels", "shared"}
+    if unknown:
+        raise ModelError(f"{where}: unknown setting {sorted(unknown)[0]!r}")
+    declared = table.get("levels")
+    if not isinstance(declared, list) or len(declared) < 2:
+        raise ModelError(f"{where}: needs a list of at least two levels, strongest first")
+    levels = tuple(
+        _read_level(level, where, last=number == len(declared))
+        for number, level in enumerate(declared, start=1)
+    )
+    for chance in ("m", "u"):
+        total = sum(getattr(level, chance) for level in levels)
+        if abs(total - 1) > 0.005:
+            raise ModelError(f"{where}: the {chance} of its levels add up to {total:.4f}, not to 1")
+    shared = table.get("shared", 0.0)
+    if not isinstance(shared, bool | float) or not 0 <= shared <= 1:
+        raise ModelError(f"{where}: shared must be true or a chance between 0 and 1, not {shared!r}")
+    learnt = shared is True
+    return Comparison(name=name, levels=levels, shared=0.5 if learnt else float(shared), shared_is_learnt=learnt)
+
+
+def read_model(path: Path = DEFAULT_PATH) -> Model:
+    """The untrained model that a TOML file declares. Raises ModelError that names the table with the mistake."""
+    try:
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ModelError(f"{path}: {error}") from None
+    unknown = set(tables) - {"thresholds", "training", "prior", "comparison", "blocking"}
+    if unknown:
+        raise ModelError(f"{path}: unknown table [{sorted(unknown)[0]}]")
+    thresholds = _take(
+        tables.get("thresholds", {}), {"auto_merge": float, "flag_review": float}, "[thresholds]"
+    )
+    if not 0 < thresholds["flag_review"] <= thresholds["auto_merge"] < 1:
+        raise ModelError("[thresholds]: 0 < flag_review <= auto_merge < 1 must hold")
+    training = _take(tables.get("training", {}), Training.__annotations__, "[training]")
+    prior = _take(tables.get("prior", {}), {"household": float}, "[prior]")
+    comparisons = tuple(
+        _read_comparison(table, place) for place, table in enumerate(tables.get("comparison", []), start=1)
+    )
+    names = [comparison.name for comparison in comparisons]
+    if not names or len(set(names)) != len(names):
+        raise ModelError("[[comparison]]: at least one is needed, and one per attribute")
+    try:
+        blocking = read_blocking(tables.get("blocking", []))
+    except ValueError as error:
+        raise ModelError(str(error)) from None
+    return Model(
+        comparisons=comparisons,
+        blocking=blocking,
+        training=Training(**training),
+        auto_merge=float(thresholds["auto_merge"]),
+        flag_review=float(thresholds["flag_review"]),
+        household=float(prior["household"]),
+    )
+
+
+def model_from_json(text: str) -> Model:
+    """The model that `Model.to_json` wrote."""
+    stored = json.loads(text)
+    return Model(
+        **{
+            **stored,
+            "comparisons": tuple(
+                Comparison(
+                    **{**comparison, "levels": tuple(Level(**level) for level in comparison["levels"])}
+                )
+                for comparison in stored["comparisons"]
+            ),
+            "blocking": tuple(
+                BlockingRule(**{**rule, "key": tuple(rule["key"])}) for rule in stored["blocking"]
+            ),
+            "training": Training(**stored["training"]),
+            "notes": tuple(stored["notes"]),
+        }
+    )
+
+
+__all__ = [
+    "Comparison",
+    "Level",
+    "Model",
+    "ModelError",
+    "Training",
+    "model_from_json",
+    "read_model",
+    "replace",
+]

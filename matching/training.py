@@ -1,0 +1,347 @@
+"""Training of the matching model on the data itself, without labels.
+
+1. Values that many clearly different names share (junk_values) are set aside.
+2. Score the candidate pairs with the model so far and join the likely matches into provisional persons.
+3. u: draw random pairs of profiles of *different* provisional persons and count the levels; so true matches among
+   random pairs, which are most of those that agree on a phone, do not spoil it. Frequencies count persons, not
+   records, and are discounted for what is only seen once (absolute discounting, Ney, Essen & Kneser 1994).
+4. m, the prior and the household's shares by EM over the patterns of levels, u held fixed. The m of an attribute
+   is counted only on pairs that a rule without that attribute would have found too, so that blocking does not
+   flatter it. Pairs that no rule found are strangers.
+5. Levels out of order (m/u must grow with agreement) are pooled.
+6. Repeat 2 to 5 a fixed number of rounds.
+
+Sources: Fellegi & Sunter (1969); Winkler (1988, 2000); Enamorado, Fifield & Imai (2019, fastLink).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from matching.blocking import parse_term
+from matching.comparisons import MISSING, PairBatch, compare, number_values, rows_of_keys
+from matching.model import Comparison, Model
+from matching.scoring import frequency_key, score, value_frequencies
+
+LIKELY_MATCH = 0.9
+# Attributes that belong to one person or home, whose value is junk when strangers share it.
+OWN_ATTRIBUTES = ("email", "phone", "national_id")
+RANDOM_PAIR_PRIOR = 5.0
+LARGEST_JUNK_REPORT = 1000
+
+
+def train(profiles: pl.DataFrame, pairs: pl.DataFrame, model: Model) -> Model:
+    """`model` with all its probabilities estimated from the data.
+
+    profiles: as for scoring.score, with record_count. pairs: left_key, right_key and rules, the blocking rules that
+    found the pair as bits (bit n for the n-th rule of model.blocking). With fewer than min_training_pairs pairs the
+    written probabilities stay and `notes` says so. The result depends on nothing but the arguments.
+    """
+    settings = model.training
+    profiles = profiles.sort("profile_key")
+    junk = junk_values(profiles, settings.junk_names, settings.junk_dominant_share)
+    model = replace(
+        model,
+        junk={name: found["value"].to_list() for name, found in junk.items()},
+        profiles=profiles.height,
+        training_pairs=pairs.height,
+    )
+    if pairs.height < settings.min_training_pairs:
+        note = (
+            f"{pairs.height} candidate pairs are too few to train on ({settings.min_training_pairs} needed): "
+            "the probabilities written in model.toml are used"
+        )
+        return replace(model, notes=(note,))
+    found_pairs = pairs.height
+    pairs = thin(pairs, settings.max_training_pairs)
+    batch = PairBatch(profiles, pairs, model.junk)
+    levels = compare(batch, model.comparisons)
+    strangers = RandomPairs(profiles, model, settings.random_pairs, settings.seed)
+    free = free_attributes(pairs["rules"].to_numpy(), model)
+    persons = np.arange(profiles.height)
+    written = model
+    for _ in range(settings.rounds):
+        model = estimate_strangers(model, written, profiles, persons, strangers)
+        patterns = count_patterns(batch, levels, free, model)
+        patterns = replace(patterns, counts=patterns.counts * (found_pairs / pairs.height))
+        model = expectation_maximisation(
+            patterns, model, written, profiles.height * (profiles.height - 1) / 2
+        )
+        model = in_order(model)
+        probability = score(profiles, pairs, model)["match_probability"].to_numpy()
+        persons = provisional_persons(batch, probability >= LIKELY_MATCH, profiles.height)
+    model = estimate_strangers(model, written, profiles, persons, strangers)
+    return in_order(model)
+
+
+def thin(pairs: pl.DataFrame, limit: int) -> pl.DataFrame:
+    """At most about `limit` pairs, chosen by a hash of their keys; all of them where they are fewer."""
+    if pairs.height <= limit:
+        return pairs
+    # Splitmix-like odd multipliers: which pairs stay depends on the pairs alone.
+    left = pairs["left_key"].to_numpy().astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    right = pairs["right_key"].to_numpy().astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
+    mixed = (left ^ (right >> np.uint64(7)) ^ (right << np.uint64(11))) >> np.uint64(11)
+    return pairs.filter(pl.Series(mixed < np.uint64(limit / pairs.height * 2**53)))
+
+
+def provisional_persons(batch: PairBatch, match: np.ndarray, profiles: int) -> np.ndarray:
+    """A person number per profile row: the connected components of the likely matches."""
+    left, right = batch.rows[0][match], batch.rows[1][match]
+    graph = coo_matrix((np.ones(len(left), dtype=np.int8), (left, right)), shape=(profiles, profiles))
+    return connected_components(graph, directed=False)[1]
+
+
+def junk_values(profiles: pl.DataFrame, names: int, dominant_share: float) -> dict[str, pl.DataFrame]:
+    """Values of personal attributes that at least `names` clearly different names share, none of them dominating.
+
+    Names are clearly different when the first three letters of their family name (else given name) differ.
+    Returns attribute -> value, names, records; most records first.
+    """
+    name_key = pl.coalesce("family_name", "given_name").str.slice(0, 3)
+    junk = {}
+    for attribute in OWN_ATTRIBUTES:
+        used = (
+            profiles.select(pl.col(attribute).alias("value"), name_key.alias("name"), "record_count")
+            .drop_nulls()
+            .group_by("value", "name")
+            .agg(pl.col("record_count").sum())
+        )
+        junk[attribute] = (
+            used.group_by("value")
+            .agg(
+                names=pl.len(),
+                records=pl.col("record_count").sum(),
+                top=pl.col("record_count").max(),
+            )
+            .filter((pl.col("names") >= names) & (pl.col("top") < dominant_share * pl.col("records")))
+            .sort(["records", "value"], descending=[True, False])
+            .drop("top")
+        )
+    return junk
+
+
+class RandomPairs:
+    """Random pairs of profiles and their levels, compared once and used in every round."""
+
+    def __init__(self, profiles: pl.DataFrame, model: Model, count: int, seed: int):
+        count = min(count, profiles.height * (profiles.height - 1) // 2)
+        draw = np.random.default_rng(seed).integers(0, profiles.height, size=(2, count))
+        self.left, self.right = draw[:, draw[0] != draw[1]]
+        keys = profiles["profile_key"]
+        drawn = pl.DataFrame({"left_key": keys[self.left], "right_key": keys[self.right]})
+        self.levels = compare(PairBatch(profiles, drawn, model.junk), model.comparisons)
+
+    def level_counts(self, comparison: Comparison, persons: np.ndarray) -> np.ndarray:
+        """How many pairs of different persons stand at each level (index = level number)."""
+        level = self.levels[comparison.name]
+        kept = level[(level != MISSING) & (persons[self.left] != persons[self.right])]
+        return np.bincount(kept, minlength=len(comparison.levels))
+
+
+def estimate_strangers(
+    model: Model, written: Model, profiles: pl.DataFrame, persons: np.ndarray, strangers: RandomPairs
+) -> Model:
+    """The model with the u of every level and the frequencies of values among different persons."""
+    comparisons = []
+    for comparison in model.comparisons:
+        counts = strangers.level_counts(comparison, persons).astype(float)
+        expected = np.array([level.u for level in reversed(written.comparison(comparison.name).levels)])
+        u = (counts + RANDOM_PAIR_PRIOR * expected) / (counts.sum() + RANDOM_PAIR_PRIOR)
+        frequencies, rare = value_shares(comparison, profiles, persons, model)
+        levels = comparison.levels
+        if rare is not None:
+            top = len(levels) - 1
+            whole = np.array([share for value, share in frequencies.items() if not value.endswith(" *")])
+            unseen = max(0.0, 1 - whole.sum())
+            u[top] = (whole**2).sum() + unseen * rare
+        u /= u.sum()
+        levels = tuple(
+            replace(level, u=float(u[len(levels) - 1 - place])) for place, level in enumerate(levels)
+        )
+        comparisons.append(replace(comparison, levels=levels, frequencies=frequencies, rare_frequency=rare))
+    return replace(model, comparisons=tuple(comparisons))
+
+
+def value_shares(
+    comparison: Comparison, profiles: pl.DataFrame, persons: np.ndarray, model: Model
+) -> tuple[dict[str, float], float | None]:
+    """The share of persons who have each value, and the share of one that is seen in one person only."""
+    tests = [level.test for level in comparison.levels if level.term_frequency and level.test != "swapped"]
+    column = profiles[comparison.name].cast(pl.String)
+    held = pl.DataFrame({"value": column, "person": persons}).drop_nulls()
+    held = held.filter(~pl.col("value").is_in(model.junk.get(comparison.name, [])))
+    if not tests or not held.height:
+        return {}, None
+    shares, rare = {}, None
+    for test in tests:
+        counts = (
+            held.select(frequency_key(test, held["value"]).alias("value"), pl.col("person"))
+            .unique()
+            .group_by("value")
+            .len("persons")
+        )
+        total = counts["persons"].sum()
+        once = (counts["persons"] == 1).sum()
+        twice = (counts["persons"] == 2).sum()
+        discount = once / (once + 2 * twice + 1) if once else 0.5
+        frequent = (
+            counts.filter(pl.col("persons") > 1)
+            .sort(["persons", "value"], descending=[True, False])
+            .head(model.training.max_frequencies)
+            .select("value", share=(pl.col("persons") - discount) / total)
+        )
+        shares |= dict(zip(frequent["value"].to_list(), frequent["share"].to_list(), strict=True))
+        if rare is None:
+            rare = (1 - discount) / total
+    return shares, rare
+
+
+def free_attributes(rules: np.ndarray, model: Model) -> dict[str, np.ndarray]:
+    """Per comparison: which pairs some rule found without looking at that attribute."""
+    uses = []
+    for rule in model.blocking:
+        columns = set()
+        for term in rule.key:
+            function, column, _ = parse_term(term)
+            columns |= {"given_name", "family_name"} if function == "name_tokens" else {column}
+        uses.append({"email" if column == "email_mailbox" else column for column in columns})
+    return {
+        comparison.name: (
+            rules & sum(1 << number for number, used in enumerate(uses) if comparison.name not in used)
+        )
+        != 0
+        for comparison in model.comparisons
+    }
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Distinct comparison vectors. levels, log_u, free: one row per pattern, one column per comparison."""
+
+    levels: np.ndarray  # int8, -1 missing
+    log_u: np.ndarray  # log2 of u at that level and frequency
+    free: np.ndarray  # bool: may be counted for m
+    counts: np.ndarray  # pairs with this pattern
+
+
+def count_patterns(batch: PairBatch, levels: dict, free: dict, model: Model) -> Patterns:
+    """The pairs as patterns of levels; where frequency tells, u is part of the pattern, to the next power of two."""
+    columns = {}
+    for comparison in model.comparisons:
+        level = levels[comparison.name]
+        u = np.array([declared.u for declared in reversed(comparison.levels)] + [1.0])
+        log_u = np.log2(u)[level]
+        if comparison.rare_frequency is not None:
+            values = batch.values[comparison.name]
+            left, right = batch.left[comparison.name], batch.right[comparison.name]
+            for place, declared in enumerate(comparison.levels):
+                if declared.term_frequency:
+                    rows = np.flatnonzero(level == len(comparison.levels) - 1 - place)
+                    frequency = value_frequencies(comparison, declared.test, values)
+                    shared = np.maximum(frequency[left[rows]], frequency[right[rows]])
+                    log_u[rows] = np.round(np.log2(shared))
+        columns[f"{comparison.name} level"] = level
+        columns[f"{comparison.name} log_u"] = log_u
+        columns[f"{comparison.name} free"] = free[comparison.name]
+    counted = pl.DataFrame(columns).group_by(list(columns), maintain_order=True).len("count")
+    names = [comparison.name for comparison in model.comparisons]
+
+    def matrix(part: str) -> np.ndarray:
+        return np.column_stack([counted[f"{name} {part}"].to_numpy() for name in names])
+
+    return Patterns(
+        matrix("level"), matrix("log_u"), matrix("free"), counted["count"].to_numpy().astype(float)
+    )
+
+
+def expectation_maximisation(patterns: Patterns, model: Model, written: Model, total_pairs: float) -> Model:
+    """The model with m, the household's shares and both priors as EM finds them; u stays.
+
+    Three kinds of pairs: one person (m), one household (each attribute shared by chance `shared`, else as among
+    strangers), strangers (u). total_pairs: all pairs of profiles; those in no pattern are strangers.
+    """
+    comparisons = model.comparisons
+    width = len(comparisons)
+    m = [np.array([level.m for level in reversed(comparison.levels)]) for comparison in comparisons]
+    expected = [
+        np.array([level.m for level in reversed(written.comparison(comparison.name).levels)])
+        for comparison in comparisons
+    ]
+    shared = np.array([comparison.shared for comparison in comparisons])
+    may_share = shared > 0
+    present = patterns.levels >= 0
+    prior, household_prior = model.priors(model.profiles)
+    support = np.zeros(width)
+    for _ in range(model.training.iterations):
+        log_m = np.column_stack([np.log2(np.append(m[k], 1.0))[patterns.levels[:, k]] for k in range(width)])
+        ratio = np.where(present, log_m - patterns.log_u, 0.0)
+        likelihood = np.exp2(ratio.clip(-100, 60))
+        together = np.where(present & may_share, shared * likelihood + (1 - shared), 1.0)
+        person = prior * np.exp2(ratio.sum(1))
+        household = household_prior * together.prod(1)
+        everything = person + household + (1 - prior - household_prior)
+        person_count = patterns.counts * person / everything
+        household_count = patterns.counts * household / everything
+
+        before = np.concatenate([*m, shared])
+        for k in range(width):
+            counted = person_count * patterns.free[:, k] * present[:, k]
+            support[k] = counted.sum()
+            observed = np.bincount(
+                patterns.levels[present[:, k], k], counted[present[:, k]], minlength=len(m[k])
+            )
+            weight = model.training.prior_pairs
+            m[k] = (observed + weight * expected[k]) / (observed.sum() + weight)
+            if comparisons[k].shared_is_learnt:
+                alike = household_count * present[:, k]
+                share = shared[k] * likelihood[:, k] / together[:, k]
+                # Two pseudo-pairs, one of each kind, keep the share off 0 and 1.
+                shared[k] = ((alike * share).sum() + 1) / (alike.sum() + 2)
+        prior = max(person_count.sum(), 1.0) / total_pairs
+        household_prior = max(household_count.sum(), 1.0) / total_pairs
+        if np.abs(np.concatenate([*m, shared]) - before).max() < model.training.tolerance:
+            break
+    return replace(
+        model,
+        prior=float(prior),
+        household_prior=float(household_prior),
+        comparisons=tuple(
+            replace(
+                comparison,
+                shared=float(shared[k]),
+                support=float(support[k]),
+                levels=tuple(
+                    replace(level, m=float(m[k][len(comparison.levels) - 1 - place]))
+                    for place, level in enumerate(comparison.levels)
+                ),
+            )
+            for k, comparison in enumerate(comparisons)
+        ),
+    )
+
+
+def in_order(model: Model) -> Model:
+    """The model with m/u growing with agreement: neighbouring levels that break the order are pooled."""
+    comparisons = []
+    for comparison in model.comparisons:
+        blocks: list[list[int]] = []
+        levels = list(reversed(comparison.levels))  # weakest first
+
+        def ratio(block: list[int]) -> float:
+            return sum(levels[n].m for n in block) / sum(levels[n].u for n in block)  # noqa: B023
+
+        for number in range(len(levels)):
+            blocks.append([number])
+            while len(blocks) > 1 and ratio(blocks[-2]) > ratio(blocks[-1]):
+                last = blocks.pop()
+                blocks[-1] += last
+        for block in blocks:
+            pooled = ratio(block)
+            for number in block:
+                levels[number] = replace(levels[number], m=levels[number].u * pooled)
+        comparisons.append(replace(comparison, levels=tuple(reversed(levels))))
+    return replace(model, comparisons=tuple(comparisons))
