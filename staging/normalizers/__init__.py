@@ -9,6 +9,7 @@ from .addresses import normalize_address, normalize_city, normalize_postal_code
 from .dates import normalize_date
 from .emails import normalize_email
 from .national_ids import normalize_national_id
+from .person_names import normalize_name
 from .phones import normalize_phone
 from .timestamps import normalize_timestamp
 
@@ -17,6 +18,7 @@ __all__ = [
     "normalize_city",
     "normalize_date",
     "normalize_email",
+    "normalize_name",
     "normalize_national_id",
     "normalize_phone",
     "normalize_postal_code",

@@ -7,7 +7,7 @@ from .text import WORDS, any_of, by_distinct, clean, fold, on_rows, settled
 NO_VALUE = any_of(WORDS["placeholders"]["words"] + WORDS["placeholders"]["places"])
 PLACEHOLDER_WORDS = rf"^(?:(?:{NO_VALUE})[ ,]*)+$"
 NOT_SAID = r"^(?:x+|[^\p{L}\p{N}]+)$"
-MARKUP = r"[<>{}\\|=;]|--"
+MARKUP = r"[<>{}\\=]"
 
 PLACEHOLDER_CODE = r"^(?:0+|9+|x+)$"
 POSTAL_FORMS = [

@@ -10,7 +10,6 @@ import polars as pl
 WORDS = tomllib.loads((Path(__file__).parent / "words.toml").read_text(encoding="utf-8"))
 
 LONGEST_VALUE = 1_000  # characters looked at; no attribute of a customer is longer
-DISTINCT_SAMPLE = 10_000
 DISTINCT_SHARE = 0.5
 
 APOSTROPHES = "’‘‛ʼʻ′´`＇"
@@ -52,8 +51,7 @@ def by_distinct(function: Callable[..., pl.DataFrame]) -> Callable[..., pl.DataF
     @wraps(function)
     def normalised(values: pl.Series, *args, **kwargs) -> pl.DataFrame:
         values = values.cast(pl.String).alias("value")
-        sample = values.head(DISTINCT_SAMPLE)
-        if sample.n_unique() > DISTINCT_SHARE * len(sample):
+        if values.n_unique() > DISTINCT_SHARE * len(values):
             return function(values, *args, **kwargs)
         distinct = values.unique()
         settled = function(distinct, *args, **kwargs).with_columns(distinct)

@@ -1,0 +1,312 @@
+"""Names of persons: a form to show, and given and family name in a form to match.
+
+1. Text that is no name (a placeholder, an address, markup) gets its reason.
+2. Names of plain words are split at once: the last word is the family name.
+3. The others go through the rewrites below, in order: nicknames in brackets, titles, degrees and peerage go,
+   what order the names stand in is settled, particles join the family name.
+4. Parts that a source delivers apart win over what the full name was split into; the full name fills gaps.
+"""
+
+import polars as pl
+
+from .text import WORDS, any_of, by_distinct, clean, fold, on_rows
+
+NAMES = WORDS["names"]
+PLACEHOLDERS = WORDS["placeholders"]
+GENERATIONS = WORDS["generations"]
+LONGEST_NAME = 150
+
+
+def _group(*lists: list[str]) -> str:
+    """A group of words as they are written in names: with accents or without, points between them or not."""
+    words = sorted({word for words in lists for word in words})
+    words = sorted({*words, *(word for word in fold(pl.Series(words)) if len(word) > 1)})
+    return any_of(words).replace(r"\ ", " ").replace(" ", r"\.? ")
+
+
+ORDINAL = r"(?:[0-9]{1,2}(?:st|nd|rd|th))"
+TITLE = _group(NAMES["titles"])
+TITLE_WITH_POINT = any_of(NAMES["titles_with_point"])
+TITLES = (
+    rf"(?:(?:{TITLE}(?:\.? *[&/+,] *|\. *| +(?:and +|und +|et +|y +|e +)?)|{TITLE_WITH_POINT} *))+"
+)
+FAMILY_NAME_TITLE = _group([title for title in NAMES["titles"] if title not in NAMES["titles_of_given_names"]])
+TRAILING_TITLE = any_of(NAMES["trailing_titles"])
+GENERATION = any_of(list(GENERATIONS))
+# A degree is written with points or without.
+SUFFIX = "(?:" + "|".join(r"\.? ?".join(word) if word == "phd" else r"\.?".join(word) for word in NAMES["suffixes"]) + ")"
+SUFFIX_AFTER_COMMA = "(?:" + "|".join(r"\.?".join(word) for word in NAMES["suffixes_after_comma"]) + ")"
+RANK, RANK_OR_NAME = any_of(NAMES["ranks"]), _group(NAMES["ranks_or_names"])
+PEERAGE = rf"(?:{ORDINAL} +(?:{RANK}|{RANK_OR_NAME})(?: +of)?|{RANK}(?: +of)?|{RANK_OR_NAME} +(?:of|von|zu))"
+PARTICLE = _group(NAMES["particles"])
+
+NOT_SHOWN = r"[^\p{L}\p{M}\p{N} '.,-]+"
+
+REWRITES = [
+    # William "Bill" Smith, Charles (numismatist), William 'Bill' Smith
+    (r"""[(\["“„«][^)\]"”“»]*[)\]"”“»]""", " "),
+    (r"(^| )'[^' ]+'( |$)", " "),
+    (r" +", " "),
+    (r"^[ ,.-]+|[ ,-]+$", ""),
+    # O Brien, O' Brien, and not John O Smith
+    (rf"\b(O)(?:' ?| )({any_of(NAMES['o_names'])})\b", "$1'$2"),
+    (rf"^{TITLES}(\S)", "$1"),
+    (rf"^{any_of(NAMES['titles_before_two_names'])}\.? +(\S+ +\S)", "$1"),
+    # 1st Baronet, Bt.
+    (rf"(?:^|[, ]+)(?:{ORDINAL} +(?:baronet|bart|bt)|baronet|bt)\b\.?", ""),
+    (r"[, ]+bart\.?$", ""),
+    # Smith Jr., John
+    (rf"^([^,]+?)[ ,]+(?:{GENERATION}|{SUFFIX})\.? *, *", "$1, "),
+    # John Smith, Jr., Ph.D.
+    (rf", *(?:{GENERATION}|{SUFFIX}|{SUFFIX_AFTER_COMMA}|{TRAILING_TITLE})\.? *(,|$)", "$1"),
+    (rf", *(?:{GENERATION}|{SUFFIX}|{SUFFIX_AFTER_COMMA}|{TRAILING_TITLE})\.? *(,|$)", "$1"),
+    (rf"^(\S+[, ]+\S.*?)(?:[, ]+(?:{SUFFIX}|{GENERATION}|{TRAILING_TITLE})\.?)+$", "$1"),
+    (rf"^(\S+) +{GENERATION}\.?$", "$1"),
+    # Violet, Lady Greville
+    (rf"^([^, ]+), *{PEERAGE} +(\S.*)$", "$1 $2"),
+    # Frederick Lawless, 5th Baron Cloncurry; Elizabeth Cecil, Countess
+    (rf"^([^,]+), *(?:{ORDINAL}\b|{PEERAGE}\b|{RANK_OR_NAME}$).*$", "$1"),
+    # Leifchild Leif-Jones, Baron Rhayader; and not Jones, Earl Thomas
+    (rf"^([^, ]+ [^,]+), *{RANK_OR_NAME} .*$", "$1"),
+    # Frederick Lawless 5th Baron Cloncurry; Henry 1st Baron Dunleath; 1st Baron Gladstone
+    (rf"^(\S+ +\S.*?) +{PEERAGE}\b.*$", "$1"),
+    (rf"^(\S+) +{PEERAGE} +(\S)", "$1 $2"),
+    (rf"^{PEERAGE} +(\S)", "$1"),
+    (rf"(^|[ ,]){ORDINAL}\b", "$1"),
+    # Rodger of Howden; George Loftus, of Ely; Admiral of the Fleet Meux
+    (r", *of .*$", ""),
+    (r"(?:^| +)of +the +fleet +", " "),
+    (r"(?:^| +)of(?: +|$)", " "),
+    (rf"^ *{TITLES}(\S)", "$1"),
+    # C.Bicknell, J.R.R. Tolkien
+    (r"\.(\p{L})", ". $1"),
+    (NOT_SHOWN, " "),
+    (r" *,[ ,]*", ", "),
+    (r" +", " "),
+    (r"^[ ,.-]+|[ ,-]+$", ""),
+    # Müller, Dr. Anna; Berg, Jan van der
+    (rf"^([^,]+), {TITLES}(\S)", "$1, $2"),
+    (rf"^([^,]+), (.+?) ({PARTICLE}(?: {PARTICLE})*)$", "$3 $1, $2"),
+]  # fmt: skip
+FAMILY_IN_CAPITALS = r"^(\p{Lu}[\p{Lu}'-]{2,}(?: \p{Lu}[\p{Lu}'-]{2,})*) (\p{Lu}\p{L}*\p{Ll}.*)$"
+
+NOT_PLAIN_WORDS = (
+    NAMES["titles"]
+    + NAMES["titles_before_two_names"]
+    + NAMES["trailing_titles"]
+    + NAMES["suffixes"]
+    + list(GENERATIONS)
+    + NAMES["ranks"]
+    + NAMES["ranks_or_names"]
+    + NAMES["particles"]
+    + ["o", "of", "baronet", "bart", "bt"]
+)
+NOT_PLAIN = rf"[^\p{{L}}\p{{M}} -]|(?i:(?:^| ){_group(NOT_PLAIN_WORDS)}(?: |$))|^\p{{Lu}}[\p{{Lu}}-]{{2}}.*\p{{Ll}}|^-|-$"
+
+ENTITIES = {"&amp;": "&", "&#39;": "'", "&#x27;": "'", "&apos;": "'", "&quot;": '"', "&nbsp;": " "}
+EMPTY_WORD = any_of(PLACEHOLDERS["words"] + PLACEHOLDERS["names"])
+REPEATED_LETTER = "|".join(f"{letter}{{3,}}" for letter in "abcdefghijklmnopqrstuvwxyz")
+PLACEHOLDER = (
+    rf"^(?:(?:(?:{EMPTY_WORD}[0-9]*|{REPEATED_LETTER}|x+|[0-9]+)(?:[ ,._/-]+|$))+"
+    rf"|{any_of(PLACEHOLDERS['full_names'])})$"
+)
+LETTERLESS = r"^[^\p{L}\p{N}]+$"
+DIGITS = r"[0-9].*[0-9]|(?:^|[ -])[0-9]+(?:[ -]|$)"
+
+
+def normalize_name(full: pl.Series, given: pl.Series, family: pl.Series) -> pl.DataFrame:
+    """Columns name, given_name, family_name, reason (String), one row per element of the three Series.
+
+    name is for people to read: accents kept, order settled, no titles, cased where the source was not.
+    given_name and family_name are for matching: folded, without punctuation, particles with the family name.
+    A name of one word is taken for a given name, as people who type only one into a form do, unless a title
+    that goes with family names stood before it.
+    """
+    frame = pl.concat(
+        [
+            _split_full(full).select(pl.all().name.prefix("full_")),
+            _settle_given(given).select(pl.all().name.prefix("given_")),
+            _settle_family(family).select(pl.all().name.prefix("family_")),
+        ],
+        how="horizontal",
+    )
+    frame = frame.with_columns(_merged_given().alias("given"), _merged_family().alias("family"))
+    # A full name that is only the family name says nothing about the given name.
+    only_family = (
+        pl.col("given_text").is_null() & pl.col("full_family").is_null() & (pl.col("given") == pl.col("family"))
+    ).fill_null(False)
+    frame = frame.with_columns(
+        given=pl.when(~only_family).then("given"),
+        generation=pl.coalesce("full_generation", "family_generation").str.to_lowercase().replace(GENERATIONS),
+    )
+    given, family = pl.col("given"), pl.col("family")
+    has_digits = given.str.contains(DIGITS).fill_null(False) | family.str.contains(DIGITS).fill_null(False)
+    reason = (
+        pl.when(has_digits).then(pl.lit("contains_digits"))
+        .when(given.is_null() & family.is_null()).then(pl.coalesce("full_reason", "given_reason", "family_reason"))
+    )  # fmt: skip
+    frame = frame.select(
+        pl.when(~has_digits).then("given"), pl.when(~has_digits).then("family"), "generation", reason=reason
+    )
+    given, family = frame["given"], frame["family"]
+    shown = pl.DataFrame({"given": _settle_case(given), "family": _settle_case(family, " "), "generation": frame["generation"]})
+    is_name = given.is_not_null() | family.is_not_null()
+    return pl.DataFrame({
+        "name": shown.select(pl.when(is_name).then(pl.concat_str(pl.all(), separator=" ", ignore_nulls=True))).to_series(),
+        "given_name": _match_form(given),
+        "family_name": _joined_mac(_match_form(family)),
+        "reason": frame["reason"],
+    })
+
+
+@by_distinct
+def _split_full(values: pl.Series) -> pl.DataFrame:
+    """Columns given, family, generation, reason of full names, as spelled."""
+    text, reason = _names_only(values)
+    odd = text.str.contains(NOT_PLAIN).fill_null(False)
+    frame = pl.DataFrame({"raw": text, "text": on_rows(text, odd, _rewritten), "odd": odd, "reason": reason})
+    last = pl.col("text").str.extract(r" ([^ ]+)$")
+    frame = frame.with_columns(
+        given=pl.when(last.is_null()).then("text").otherwise(
+            pl.col("text").str.head(pl.col("text").str.len_chars() - last.str.len_chars() - 1)
+        ),
+        family=last,
+        generation=pl.lit(None, pl.String),
+    )
+    rows = odd.arg_true()
+    if len(rows):
+        parts = _split_odd(frame["raw"].gather(rows), frame["text"].gather(rows))
+        frame = frame.with_columns(frame[name].scatter(rows, parts[name]) for name in ("given", "family", "generation"))
+    title_only = pl.col("reason").is_null() & pl.col("raw").is_not_null() & pl.col("given").is_null() & pl.col("family").is_null()
+    return frame.select("given", "family", "generation", reason=pl.when(title_only).then(pl.lit("title_only")).otherwise("reason"))
+
+
+def _split_odd(raw: pl.Series, text: pl.Series) -> pl.DataFrame:
+    """The parts of rewritten names: 'Family, Given', particles before the family name, words alone."""
+    frame = pl.DataFrame({"raw": raw, "text": text}).with_columns(
+        comma=pl.col("text").str.extract_groups(r"^([^,]+), (.+)$"),
+        particles=pl.col("text").str.extract_groups(rf"(?i)^([^,]+?) ((?:{PARTICLE} )+[^ ,]+)$"),
+        words=pl.col("text").str.extract_groups(r"^([^,]+) ([^ ,]+)$"),
+    )
+    given = pl.coalesce(
+        pl.col("comma").struct.field("2").str.replace_all(",", "", literal=True),
+        pl.col("particles").struct.field("1"),
+        pl.col("words").struct.field("1"),
+    )
+    family = pl.coalesce(
+        pl.col("comma").struct.field("1"), pl.col("particles").struct.field("2"), pl.col("words").struct.field("2")
+    )
+    # "Mr Smith", "Sir Knott, Baronet": the word before the comma was the end of a name.
+    family_alone = pl.col("raw").str.contains(rf"(?i)^(?:{FAMILY_NAME_TITLE}[. ]|{PEERAGE} |{ORDINAL} |baronet )|,")
+    alone = pl.when(pl.col("text").str.contains(r"\p{L}") & ~pl.col("text").str.contains(rf"(?i)^{TITLE}\.?$")).then("text")
+    return frame.select(
+        given=pl.when(family.is_not_null()).then(given).otherwise(pl.when(~family_alone).then(alone)),
+        family=pl.when(family.is_not_null()).then(family).otherwise(pl.when(family_alone).then(alone)),
+        generation=_generation(pl.col("raw")),
+    )
+
+
+@by_distinct
+def _settle_given(values: pl.Series) -> pl.DataFrame:
+    """Columns text, reason of given names, as spelled, null where it was only a title."""
+    return _settle_part(values, TITLE).select("text", "reason")
+
+
+@by_distinct
+def _settle_family(values: pl.Series) -> pl.DataFrame:
+    """Columns text, generation, reason of family names, as spelled; Lord and Bishop are names here."""
+    return _settle_part(values, TRAILING_TITLE)
+
+
+def _settle_part(values: pl.Series, not_alone: str) -> pl.DataFrame:
+    text, reason = _names_only(values)
+    odd = text.str.contains(NOT_PLAIN).fill_null(False)
+    settled = on_rows(text, odd, lambda rows: _rewritten(rows).str.replace_all(",", "", literal=True))
+    frame = pl.DataFrame({"raw": text, "text": settled, "reason": reason})
+    is_name = pl.col("text").str.contains(r"\p{L}") & ~pl.col("text").str.contains(rf"(?i)^{not_alone}\.?$")
+    return frame.select(
+        pl.when(is_name).then("text"),
+        pl.when(~is_name).then(pl.coalesce("reason", pl.lit("title_only"))).otherwise("reason").alias("reason"),
+        _generation(pl.col("raw")).alias("generation"),
+    )
+
+
+def _names_only(values: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Cleaned text that may be a name, and the reason where it cannot be one."""
+    text = clean(values)
+    text = on_rows(text, text.str.contains("&", literal=True), lambda rows: rows.str.replace_many(ENTITIES))
+    folded = fold(text)
+    frame = pl.DataFrame({"text": text, "folded": folded})
+    value = pl.col("folded")
+    reason = (
+        pl.when(value.str.contains(LETTERLESS)).then(pl.lit("placeholder"))
+        .when(~value.str.contains(r"\p{L}")).then(pl.lit("no_letters"))
+        .when(value.str.contains(PLACEHOLDER)).then(pl.lit("placeholder"))
+        .when(value.str.contains("@", literal=True)).then(pl.lit("email"))
+        .when(value.str.contains(r"https?:|www\.")).then(pl.lit("url"))
+        .when(value.str.contains(r"[<>{}\\|=;]")).then(pl.lit("invalid_characters"))
+        .when(value.str.len_chars() > LONGEST_NAME).then(pl.lit("too_long"))
+    )  # fmt: skip
+    frame = frame.with_columns(reason=reason)
+    return frame.select(pl.when(pl.col("reason").is_null()).then("text")).to_series(), frame["reason"]
+
+
+def _rewritten(text: pl.Series) -> pl.Series:
+    """Names without brackets, titles, degrees and peerage, as 'Given Family' or 'Family, Given'."""
+    for pattern, replacement in REWRITES:
+        text = text.str.replace_all(f"(?i){pattern}", replacement)
+    return text.str.replace(FAMILY_IN_CAPITALS, "$1, $2")
+
+
+def _generation(text: pl.Expr) -> pl.Expr:
+    return text.str.extract(rf"(?i)[ ,]({GENERATION})\.?(?: *,|$)")
+
+
+def _merged_given() -> pl.Expr:
+    """The delivered given name, with the middle names that the full name has before the same family name."""
+    before_family = pl.when(
+        (pl.col("full_family") == pl.col("family_text")) & pl.col("full_given").str.starts_with(pl.col("given_text") + " ")
+    ).then("full_given")
+    return pl.coalesce(before_family, "given_text", "full_given")
+
+
+def _merged_family() -> pl.Expr:
+    return pl.coalesce("family_text", "full_family")
+
+
+def _settle_case(names: pl.Series, before: str = "") -> pl.Series:
+    """Names all in capitals or all in small letters in the usual case; others, and JD, as they are."""
+    uncased = (names == names.str.to_lowercase()) | ((names == names.str.to_uppercase()) & (names.str.len_chars() > 2))
+    return on_rows(names, uncased, lambda rows: _cased(before + rows).str.strip_chars(" "))
+
+
+def _cased(names: pl.Series) -> pl.Series:
+    small = {f" {particle.title()} ": f" {particle} " for particle in NAMES["small_particles"]}
+    irish = {f"Mc{letter}": f"Mc{letter.upper()}" for letter in "abcdefghijklmnopqrstuvwxyz"}
+    # With two spaces between words, patterns that include the spaces around a word never overlap.
+    return (
+        names.str.to_titlecase()
+        .str.replace_all(" ", "  ", literal=True)
+        .str.replace_many(small)
+        .str.replace_all("  ", " ", literal=True)
+        .str.replace_many(irish)
+    )
+
+
+def _match_form(names: pl.Series) -> pl.Series:
+    """Folded words of letters and digits: apostrophes join, other punctuation parts."""
+    folded = fold(names)
+    return on_rows(
+        folded,
+        folded.str.contains(r"[^a-z ]"),
+        lambda rows: rows.str.replace_all("'", "", literal=True)
+        .str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ")
+        .str.strip_chars(" "),
+    )
+
+
+def _joined_mac(family: pl.Series) -> pl.Series:
+    """'mc donald' and 'mcdonald' are one name."""
+    return on_rows(
+        family, family.str.contains(r"\bma?c "), lambda rows: rows.str.replace_all(r"\b(ma?c) (\S)", "$1$2")
+    )
