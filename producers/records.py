@@ -49,7 +49,7 @@ SAME_DAY_RATE = 0.3  # corrections and withdrawals of records of the same day
 SAME_DAY_HOUR = 18  # and from which hour on they come
 REACH_DAYS = 7  # how far back they reach
 PEOPLE_RATE = 1.3  # people on the first day, per record of a source: about three records for each who shows
-NEW_PEOPLE_RATE = 0.15  # people who join on each further day, per record of a source
+NEW_PEOPLE_RATE = 0.35  # people who join on each further day, per record of a source
 # Share of people a source has to do with.
 INTEREST = {"sales": 0.75, "support": 0.55, "marketing": 0.65}
 
