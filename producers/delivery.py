@@ -29,7 +29,7 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from db.errors import ConfigurationError, run_script
+from db.errors import ConfigurationError, MdmError, run_script
 from db.settings import settings
 from producers.draws import below, chance, hashes, uniform
 from producers.noise import broken_line
@@ -82,8 +82,13 @@ class Folder:
 
     def put(self, key: str, data: bytes) -> None:
         path = self.root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        except OSError as error:
+            raise MdmError(
+                f"{path} cannot be written: {error.strerror}. Mend it, or name another folder."
+            ) from error
 
     def get(self, key: str) -> bytes:
         return (self.root / key).read_bytes()
@@ -126,8 +131,11 @@ class Day:
     delivered: Delivered = field(default_factory=Delivered)
     truth: io.BytesIO = field(default_factory=io.BytesIO)
 
+    def __post_init__(self):
+        self._bounds = hour_bounds(self.plan)
+
     def objects(self) -> Iterator[tuple[str, bytes]]:
-        """(key, content) of every object of the day, the truth and the memory of the day last."""
+        """(key, content) of every object of the day, the truth last."""
         additions, withdrawn = self._additions()
         late: list[pl.DataFrame] = []
         with gzip.GzipFile(fileobj=self.truth, mode="wb", compresslevel=1, mtime=0) as truth:
@@ -154,9 +162,6 @@ class Day:
         listing = pl.DataFrame({"source_system": pl.repeat(self.source.name, len(withdrawn), eager=True)})
         csv = listing.with_columns(record_id=withdrawn).write_csv().encode()
         yield f"{folder}/withdrawn.csv.gz", gzip.compress(csv, 1, mtime=0)
-
-    def __post_init__(self):
-        self._bounds = hour_bounds(self.plan)
 
     @property
     def _has_eve(self) -> bool:
@@ -269,12 +274,13 @@ class Day:
         if not numbers or not data:
             return data
         lines = data.splitlines(keepends=True)
+        spoiled = list(lines)
         for value in numbers:
             at = value % len(lines)
             line = broken_line(value, lines[at], self.source.id_field, self.source.email_field)
-            lines[at] += line + b"\n"
+            spoiled[at] += line + b"\n"
         self.delivered.broken += len(numbers)
-        return b"".join(lines)
+        return b"".join(spoiled)
 
 
 def _with_id_and_time(source: Source, ids: pl.Series, moment: np.ndarray, body: pl.DataFrame) -> pl.DataFrame:
@@ -299,7 +305,10 @@ def days_so_far(store: Store, source: Source) -> list[DayPlan]:
     key = _days_key(source)
     if not store.exists(key):
         return []
-    return sorted((DayPlan(**plan) for plan in json.loads(store.get(key))), key=lambda plan: plan.day)
+    try:
+        return sorted((DayPlan(**plan) for plan in json.loads(store.get(key))), key=lambda plan: plan.day)
+    except (ValueError, TypeError) as error:
+        raise MdmError(f"{key} in the lake cannot be read: {error}. Delete it to begin anew.") from error
 
 
 def produce_day(store: Store, source: Source, plan: DayPlan, known: list[DayPlan]) -> Delivered:

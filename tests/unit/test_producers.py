@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from rapidfuzz.distance import OSA
 
+from db.errors import MdmError
 from producers import delivery, noise
 from producers.delivery import Folder, asked_days, parser, produce
 from producers.draws import hashes
@@ -369,3 +370,23 @@ def test_one_source_alone(tmp_path):
     )
     assert {path.name for path in tmp_path.iterdir()} == {"support", "_truth"}
     assert len(good_lines(tmp_path, "support")) == 20
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "sales").write_text("a file where a folder should be")
+    with pytest.raises(MdmError, match="sales"):
+        deliver(tmp_path, "--records", "5")
+
+
+def test_a_spoiled_memory_is_named(tmp_path):
+    (tmp_path / "_truth/sales").mkdir(parents=True)
+    (tmp_path / "_truth/sales/days.json").write_text("[{")
+    with pytest.raises(MdmError, match="days.json"):
+        deliver(tmp_path, "--records", "5")
+
+
+def test_many_broken_lines_spoil_no_good_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(delivery, "BROKEN_RATE", 2.0)
+    counts = deliver(tmp_path, "--records", "200")
+    assert counts["sales"]["broken"] == 400
+    assert len({record["order_id"] for _, record in good_lines(tmp_path, "sales")}) == 200
