@@ -11,10 +11,18 @@ create table if not exists raw.sources (
     record_id_field text not null,
     event_ts_field text,
     attributes jsonb not null,
+    day_first boolean not null,
+    region text check (region ~ '^[A-Z]{2}$'),
     updated_at timestamptz not null default now()
 );
 comment on table raw.sources is
 'One row per source system: the mapping of ingestion/sources.toml, for the phases after ingestion';
+comment on column raw.sources.attributes is
+'{canonical attribute: [field, ...]}; several fields are joined by a space';
+comment on column raw.sources.day_first is
+'Whether 03/04/2020 is the third of April in this source';
+comment on column raw.sources.region is
+'Country of phone numbers without a country code; null: MDM_DEFAULT_REGION';
 
 create table if not exists raw.ingested_objects (
     object_id integer generated always as identity primary key,
@@ -49,7 +57,60 @@ comment on table raw.rejected_records is
 create index if not exists rejected_records_run_id
 on raw.rejected_records (run_id);
 
+-- Records of people who were erased: a re-delivery is not taken in again. Only
+-- a keyed hash is kept, which tells nothing without the secret.
+create table if not exists raw.erased_records (
+    erased_hash bytea primary key check (length(erased_hash) = 32),
+    erased_at timestamptz not null default now()
+);
+comment on table raw.erased_records is 'One row per erased source record';
+
+create table if not exists raw.erasure_secret (
+    is_only boolean primary key default true check (is_only),
+    secret bytea not null check (length(secret) between 32 and 64)
+);
+comment on table raw.erasure_secret is
+'The one key of raw.erased_hash, made at random with the database';
+insert into raw.erasure_secret (secret)
+values (uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+on conflict do nothing;
+
+-- HMAC-SHA256 (RFC 2104) of a source record under the database's secret.
+create or replace function raw.erased_hash(source_system text, record_id text)
+returns bytea
+language sql stable strict parallel safe
+as $function$
+    with pads as (
+        select
+            string_agg(
+                set_byte('\x00', 0, coalesce(key_byte, 0) # 54),
+                null order by position
+            ) as inner_pad,
+            string_agg(
+                set_byte('\x00', 0, coalesce(key_byte, 0) # 92),
+                null order by position
+            ) as outer_pad
+        from raw.erasure_secret,
+            generate_series(0, 63) as position,
+            lateral (
+                select case
+                    when position < length(secret) then get_byte(secret, position)
+                end as key_byte
+            ) as key_bytes
+    )
+
+    select sha256(
+        outer_pad || sha256(
+            inner_pad
+            || convert_to(source_system || chr(31) || record_id, 'UTF8')
+        )
+    )
+    from pads
+$function$;
+
 -- Make the table of a source, one row per delivered line, if it is not there.
+-- What came after a run is found by its objects: an index on run_id beside the
+-- key would make loading a third slower.
 create or replace function raw.create_source_table(
     source_system text, table_name text
 )
@@ -75,11 +136,6 @@ begin
         $ddl$,
         table_name,
         source_system
-    );
-    execute format(
-        'create index if not exists %I on raw.%I (run_id)',
-        table_name || '_run_id',
-        table_name
     );
     execute format(
         'comment on table raw.%I is %L',

@@ -1,0 +1,21 @@
+-- One row per listed object of this ETag that has not been taken in, in order of arrival.
+with listed as (
+    select
+        object_key,
+        etag,
+        last_modified,
+        ordinality - 1 as position
+    from unnest(
+        %(keys)s::text[], %(etags)s::text[], %(times)s::timestamptz[]
+    ) with ordinality as objects (object_key, etag, last_modified, ordinality)
+)
+
+select listed.position
+from listed
+where
+    not exists (
+        select
+        from raw.ingested_objects as known
+        where known.object_key = listed.object_key and known.etag = listed.etag
+    )
+order by listed.last_modified, listed.object_key
