@@ -1,0 +1,936 @@
+-- Quality: what the sources contradict, what each run brought, and what a steward should look at.
+
+create table if not exists gold.quality_attributes (
+    attribute text primary key,
+    bit smallint not null unique
+);
+comment on table gold.quality_attributes is
+'One row per canonical attribute and its bit in gold.record_quality_totals';
+insert into gold.quality_attributes (attribute, bit)
+values
+('email', 1),
+('phone', 2),
+('name', 4),
+('birth_date', 8),
+('address', 16),
+('city', 32),
+('postal_code', 64),
+('national_id', 128)
+on conflict (attribute) do nothing;
+
+-- Totals over all records are kept, not computed: phase 10 adds the changed
+-- records, and a trigger takes their former versions off. So their cost
+-- follows what changed, and they are exact at the end of a run.
+create table if not exists gold.record_quality_totals (
+    source_system text not null,
+    event_month date not null,
+    delivered smallint not null,
+    flagged smallint not null,
+    record_count bigint not null,
+    primary key (source_system, event_month, delivered, flagged)
+);
+comment on table gold.record_quality_totals is
+'One row per source, month of the event, attributes said (delivered) and attributes kept out as invalid or junk (flagged), as sums of gold.quality_attributes.bit: how many source records';
+
+-- The attributes a cleaned record says, valid or not, as a sum of bits.
+create or replace function gold.delivered_bits(
+    email text,
+    phone text,
+    name text,
+    birth_date date,
+    address text,
+    city text,
+    postal_code text,
+    national_id text
+)
+returns integer
+language sql immutable parallel safe
+return (email is not null)::integer
+| (phone is not null)::integer * 2
+| (name is not null)::integer * 4
+| (birth_date is not null)::integer * 8
+| (address is not null)::integer * 16
+| (city is not null)::integer * 32
+| (postal_code is not null)::integer * 64
+| (national_id is not null)::integer * 128;
+
+-- The attributes of a cleaned record that were kept out, as a sum of bits.
+create or replace function gold.flagged_bits(issues jsonb)
+returns integer
+language sql immutable parallel safe
+return case when issues is null then 0
+else (issues ? 'email')::integer
+    | (issues ? 'phone')::integer * 2
+    | (
+        issues ? 'name' or issues ? 'given_name' or issues ? 'family_name'
+    )::integer * 4
+    | (issues ? 'birth_date')::integer * 8
+    | (issues ? 'address')::integer * 16
+    | (issues ? 'city')::integer * 32
+    | (issues ? 'postal_code')::integer * 64
+    | (issues ? 'national_id')::integer * 128
+end;
+
+-- Take replaced or removed versions of records off the totals. Phase 10 puts
+-- it on the cleaned table of a source when it first counts it; versions that
+-- it has not counted yet are not taken off.
+create or replace function gold.uncount_replaced_records()
+returns trigger
+language plpgsql
+as $function$
+begin
+    insert into gold.record_quality_totals as total
+    select
+        sources.source_system,
+        date_trunc('month', replaced.event_ts, 'UTC')::date as event_month,
+        gold.delivered_bits(
+            replaced.email,
+            replaced.phone,
+            replaced.name,
+            replaced.birth_date,
+            replaced.address,
+            replaced.city,
+            replaced.postal_code,
+            replaced.national_id
+        ) | gold.flagged_bits(replaced.issues) as delivered,
+        gold.flagged_bits(replaced.issues) as flagged,
+        -count(*) as record_count
+    from replaced
+    inner join raw.sources
+        on sources.staging_table = tg_table_name
+    inner join identity.ingestion_watermarks as watermarks
+        on
+            watermarks.phase = 'run_quality_metrics'
+            and watermarks.upstream = 'staging.' || tg_table_name
+            and replaced.run_id <= watermarks.run_id
+    where not replaced.is_deleted
+    group by 1, 2, 3, 4
+    on conflict (source_system, event_month, delivered, flagged) do update
+        set record_count = total.record_count + excluded.record_count;
+    return null;
+end
+$function$;
+
+create table if not exists gold.quality_sources (
+    source_system text primary key,
+    bit smallint not null unique check (bit between 0 and 62)
+);
+comment on table gold.quality_sources is
+'One row per source and its bit in gold.customer_composition; a 64th source has none and is not in the match rates';
+
+create table if not exists gold.customer_composition (
+    global_customer_id uuid primary key,
+    source_mask bigint not null,
+    record_count integer not null,
+    profile_count integer
+);
+comment on table gold.customer_composition is
+'One row per live customer as last counted: its records and the sources they are from';
+comment on column gold.customer_composition.profile_count is
+'Distinct profiles among the records; counted for customers of 20 records and more';
+create index if not exists customer_composition_profile_count
+on gold.customer_composition (profile_count desc)
+where profile_count is not null;
+
+create table if not exists gold.customer_composition_totals (
+    source_mask bigint not null,
+    record_count integer not null,
+    customer_count bigint not null,
+    primary key (source_mask, record_count)
+);
+comment on table gold.customer_composition_totals is
+'One row per combination of sources and number of records: how many customers, exactly';
+
+create table if not exists gold.match_confidence_metrics (
+    run_id integer not null,
+    rule_id smallint not null,
+    match_decision identity.match_decision not null,
+    score_from smallint not null check (score_from between 0 and 95),
+    pair_count bigint not null,
+    primary key (run_id, rule_id, match_decision, score_from)
+);
+comment on table gold.match_confidence_metrics is
+'One row per run, blocking rule, decision and twentieth of the confidence score (score_from up to 5 more): pairs compared';
+
+create table if not exists gold.data_quality_metrics (
+    run_id integer not null,
+    scope text not null check (scope in ('delivered', 'standing')),
+    source_system text not null,
+    attribute text not null,
+    record_count bigint not null,
+    value_count bigint not null,
+    completeness real,
+    validity real,
+    uniqueness real,
+    consistency real,
+    timeliness real,
+    primary key (run_id, scope, source_system, attribute)
+);
+comment on table gold.data_quality_metrics is
+'One row per run, scope, source and attribute. delivered: the records that changed in the run. standing: all records, exactly. Shares from 0 to 1, null where nothing can be said';
+comment on column gold.data_quality_metrics.value_count is
+'Records that say something for the attribute, valid or not';
+comment on column gold.data_quality_metrics.completeness is
+'value_count / record_count';
+comment on column gold.data_quality_metrics.validity is
+'Share of the values that are neither invalid nor junk';
+comment on column gold.data_quality_metrics.uniqueness is
+'delivered only; email, phone and national_id: distinct values / valid values';
+comment on column gold.data_quality_metrics.consistency is
+'standing only: share of the customers of the source without an open conflict on the attribute to which the source is a party';
+comment on column gold.data_quality_metrics.timeliness is
+'Share of the values said in the twelve months up to the newest event of any source';
+
+create table if not exists gold.run_metrics (
+    run_id integer not null,
+    metric text not null,
+    subject text not null,
+    value double precision not null,
+    basis bigint,
+    primary key (run_id, metric, subject)
+);
+comment on table gold.run_metrics is
+'One row per run, metric and what it is about (a source, two sources, a size, a decision)';
+comment on column gold.run_metrics.basis is
+'What a share was taken of; null for a count';
+create index if not exists run_metrics_series
+on gold.run_metrics (metric, subject, run_id desc);
+
+create table if not exists gold.metric_warnings (
+    run_id integer not null,
+    metric text not null,
+    subject text not null,
+    value double precision not null,
+    usual double precision not null,
+    tolerance double precision not null,
+    run_count integer not null,
+    primary key (run_id, metric, subject)
+);
+comment on table gold.metric_warnings is
+'One row per run and share that left its usual range: further from the median of the last runs (usual) than tolerance';
+
+create table if not exists gold.customer_attribute_conflicts (
+    global_customer_id uuid not null,
+    attribute text not null,
+    kind text not null,
+    severity text not null check (severity in ('high', 'low')),
+    value_count integer not null check (value_count >= 2),
+    sources text [] not null,
+    claims jsonb not null,
+    run_id integer not null,
+    detected_at timestamptz not null default now(),
+    primary key (global_customer_id, attribute)
+);
+comment on table gold.customer_attribute_conflicts is
+'One row per customer and attribute whose values contradict each other; a resolved one leaves';
+comment on column gold.customer_attribute_conflicts.claims is
+'The values against each other: [{value, sources, records, first_seen, last_seen}], the most said first';
+create index if not exists customer_attribute_conflicts_run_id
+on gold.customer_attribute_conflicts (run_id);
+create index if not exists customer_attribute_conflicts_high
+on gold.customer_attribute_conflicts (detected_at, global_customer_id)
+where severity = 'high';
+
+create index if not exists match_links_waiting
+on identity.match_links (total_confidence_score desc) where status = 'waiting';
+create index if not exists match_links_refused
+on identity.match_links (total_confidence_score desc) where status = 'refused';
+
+create table if not exists gold.steward_acknowledgements (
+    acknowledgement_id bigint generated always as identity primary key,
+    item text not null check (item <> ''),
+    steward text not null check (steward <> ''),
+    reason text not null check (reason <> ''),
+    acknowledged_at timestamptz not null default now(),
+    valid_until timestamptz
+);
+comment on table gold.steward_acknowledgements is
+'One row per item of the review queue that a steward has seen and leaves as it is';
+create index if not exists steward_acknowledgements_item
+on gold.steward_acknowledgements (item);
+
+-- Leave an item of the review queue as it is: it comes back after valid_until,
+-- or, without one, when what it says changes.
+create or replace function gold.steward_acknowledge(
+    item text,
+    steward text,
+    reason text,
+    valid_until timestamptz default null
+)
+returns text
+language plpgsql
+as $function$
+begin
+    if not exists (
+        select 1 from gold.steward_review_queue as queue
+        where queue.item = steward_acknowledge.item
+    ) then
+        raise exception 'the review queue has no item %', quote_nullable(item)
+            using hint = 'Its items: select item, explanation from gold.steward_review_queue.';
+    end if;
+    if coalesce(steward, '') = '' or coalesce(reason, '') = '' then
+        raise exception 'a steward and a reason are needed';
+    end if;
+    if valid_until <= now() then
+        raise exception 'valid_until is in the past: %', valid_until;
+    end if;
+    insert into gold.steward_acknowledgements (
+        item, steward, reason, valid_until
+    )
+    values (item, steward, reason, valid_until);
+    return format('%s is left as it is', item);
+end
+$function$;
+
+-- One row per thing a steward should decide, the most pressing first. What one
+-- decision settles is one row: a pair of customers however many of their
+-- records match. Each kind is ranked and cut, so a steward is not buried.
+create or replace view gold.steward_review_queue as
+with active_decisions as materialized (
+    select
+        records.decision_id,
+        decisions.judgement,
+        records.side,
+        map.global_customer_id
+    from identity.steward_match_decisions as decisions
+    inner join identity.steward_decision_records as records
+        on decisions.decision_id = records.decision_id
+    inner join identity.customer_identity_map as map
+        on records.record_key = map.record_key
+    where
+        decisions.withdrawn_at is null
+        and (decisions.valid_until is null or decisions.valid_until > now())
+    group by
+        records.decision_id,
+        decisions.judgement,
+        records.side,
+        map.global_customer_id
+),
+
+decided_pairs as materialized (
+    select distinct
+        left_side.global_customer_id as left_customer_id,
+        right_side.global_customer_id as right_customer_id
+    from active_decisions as left_side
+    inner join active_decisions as right_side
+        on
+            left_side.decision_id = right_side.decision_id
+            and left_side.global_customer_id <> right_side.global_customer_id
+            and (
+                left_side.judgement = 'same'
+                or left_side.side <> right_side.side
+            )
+),
+
+-- Applied or not: what a steward has said is decided at once.
+active_overrides as materialized (
+    select
+        overrides.override_id,
+        followed.global_customer_id,
+        overrides.attribute::text as attribute,
+        overrides.value,
+        overrides.steward,
+        overrides.made_at,
+        overrides.valid_until,
+        row_number() over (
+            partition by followed.global_customer_id, overrides.attribute
+            order by overrides.made_at desc, overrides.override_id desc
+        ) as place
+    from gold.customer_steward_overrides as overrides
+    cross join lateral (
+        select
+            identity.current_customer_id(overrides.global_customer_id)
+                as global_customer_id
+    ) as followed
+    where
+        overrides.retired_run_id is null
+        and overrides.withdrawn_at is null
+        and (overrides.valid_until is null or overrides.valid_until > now())
+),
+
+level_names as materialized (
+    select
+        comparison.value ->> 'name' as attribute,
+        jsonb_array_length(comparison.value -> 'levels')
+        - level.place as level,
+        level.value ->> 'name' as level_name
+    from identity.match_models as models
+    cross join jsonb_array_elements(
+        models.parameters -> 'comparisons'
+    ) as comparison
+    cross join jsonb_array_elements(
+        comparison.value -> 'levels'
+    ) with ordinality as level (value, place)
+    where models.is_current
+),
+
+-- The best links of each kind, more than are shown, as many fall together.
+open_links as (
+    (
+        select match_links.*
+        from identity.match_links
+        where match_links.status = 'waiting'
+        order by match_links.total_confidence_score desc
+        limit 1000
+    )
+    union all
+    (
+        select match_links.*
+        from identity.match_links
+        where match_links.status = 'refused'
+        order by match_links.total_confidence_score desc
+        limit 1000
+    )
+),
+
+linked_customers as (
+    select distinct on (
+        open_links.status,
+        least(left_side.global_customer_id, right_side.global_customer_id),
+        greatest(left_side.global_customer_id, right_side.global_customer_id)
+    )
+        open_links.*,
+        left_side.global_customer_id as left_customer_id,
+        right_side.global_customer_id as right_customer_id,
+        left_side.record_key as left_record_key,
+        right_side.record_key as right_record_key
+    from open_links
+    cross join lateral (
+        select
+            map.record_key,
+            map.global_customer_id
+        from staging.identity_inputs as inputs
+        inner join identity.customer_identity_map as map
+            on inputs.record_key = map.record_key
+        where inputs.profile_key = open_links.left_profile_key
+        order by inputs.record_key
+        limit 1
+    ) as left_side
+    cross join lateral (
+        select
+            map.record_key,
+            map.global_customer_id
+        from staging.identity_inputs as inputs
+        inner join identity.customer_identity_map as map
+            on inputs.record_key = map.record_key
+        where inputs.profile_key = open_links.right_profile_key
+        order by inputs.record_key
+        limit 1
+    ) as right_side
+    where
+        left_side.global_customer_id <> right_side.global_customer_id
+        and not exists (
+            select 1
+            from decided_pairs
+            where
+                decided_pairs.left_customer_id = left_side.global_customer_id
+                and decided_pairs.right_customer_id
+                = right_side.global_customer_id
+        )
+    order by
+        open_links.status,
+        least(left_side.global_customer_id, right_side.global_customer_id),
+        greatest(left_side.global_customer_id, right_side.global_customer_id),
+        open_links.total_confidence_score desc,
+        open_links.left_profile_key,
+        open_links.right_profile_key
+),
+
+shown_links as (
+    select ranked.*
+    from (
+        select
+            linked_customers.*,
+            row_number() over (
+                partition by linked_customers.status
+                order by
+                    linked_customers.total_confidence_score desc,
+                    linked_customers.left_profile_key,
+                    linked_customers.right_profile_key
+            ) as place
+        from linked_customers
+    ) as ranked
+    where ranked.place <= case ranked.status when 'waiting' then 200 else 100 end
+),
+
+link_items as (
+    select
+        case links.status
+            when 'waiting' then 'flagged_pair'
+            else 'refused_link'
+        end as kind,
+        case links.status when 'waiting' then 3 else 4 end as priority,
+        links.total_confidence_score as rank,
+        links.left_customer_id as global_customer_id,
+        links.right_customer_id as other_customer_id,
+        format('%s %s', left_input.source_system, left_input.record_id)
+            as left_record,
+        format('%s %s', right_input.source_system, right_input.record_id)
+            as right_record,
+        (
+            select
+                jsonb_object_agg(
+                    attributes.attribute,
+                    jsonb_build_array(
+                        attributes.left_value, attributes.right_value
+                    )
+                )
+            from (
+                values
+                ('name', left_input.name, right_input.name),
+                ('email', left_input.email, right_input.email),
+                ('phone', left_input.phone, right_input.phone),
+                (
+                    'birth_date',
+                    left_input.birth_date::text,
+                    right_input.birth_date::text
+                ),
+                ('address', left_input.address, right_input.address),
+                ('city', left_input.city, right_input.city),
+                (
+                    'postal_code',
+                    left_input.postal_code,
+                    right_input.postal_code
+                ),
+                (
+                    'national_id',
+                    left_input.national_id,
+                    right_input.national_id
+                )
+            ) as attributes (attribute, left_value, right_value)
+            where num_nonnulls(attributes.left_value, attributes.right_value) > 0
+        ) as side_by_side,
+        concat_ws(
+            ': ',
+            links.refused_reason,
+            scores.explanation
+        ) as explanation,
+        runs.started_at as waiting_since,
+        format(
+            'select gold.steward_confirm(%L, %L, %L, %L, %L, %L);',
+            left_input.source_system,
+            left_input.record_id,
+            right_input.source_system,
+            right_input.record_id,
+            '<you>',
+            '<why>'
+        ) as settle_call,
+        format(
+            'select gold.steward_reject(%L, %L, %L, %L, %L, %L);',
+            left_input.source_system,
+            left_input.record_id,
+            right_input.source_system,
+            right_input.record_id,
+            '<you>',
+            '<why>'
+        ) as other_call,
+        format(
+            '%s %s %s',
+            case links.status when 'waiting' then 'pair' else 'refused' end,
+            links.left_record_key,
+            links.right_record_key
+        ) as item
+    from shown_links as links
+    inner join staging.identity_inputs as left_input
+        on links.left_record_key = left_input.record_key
+    inner join staging.identity_inputs as right_input
+        on links.right_record_key = right_input.record_key
+    left join gold.pipeline_runs as runs
+        on links.run_id = runs.run_id
+    left join staging.identity_match_candidates as candidates
+        on
+            links.left_profile_key = candidates.left_profile_key
+            and links.right_profile_key = candidates.right_profile_key
+    left join lateral (
+        select
+            concat(
+                string_agg(
+                    format(
+                        '%s %s %s',
+                        replace(compared.attribute, '_', ' '),
+                        case
+                            when compared.level = 0 then 'differs'
+                            else
+                                replace(
+                                    coalesce(
+                                        level_names.level_name,
+                                        'level ' || compared.level
+                                    ),
+                                    '_',
+                                    ' '
+                                )
+                        end,
+                        to_char(compared.score, 'FMS990.0')
+                    ),
+                    ', '
+                    order by abs(compared.score) desc, compared.attribute
+                ),
+                format(
+                    ' = %s of 100',
+                    round(links.total_confidence_score::numeric, 1)
+                )
+            ) as explanation
+        from (
+            values
+            ('email', candidates.email_level, candidates.email_score),
+            ('phone', candidates.phone_level, candidates.phone_score),
+            (
+                'given_name',
+                candidates.given_name_level,
+                candidates.given_name_score
+            ),
+            (
+                'family_name',
+                candidates.family_name_level,
+                candidates.family_name_score
+            ),
+            (
+                'birth_date',
+                candidates.birth_date_level,
+                candidates.birth_date_score
+            ),
+            ('address', candidates.address_level, candidates.address_score),
+            ('city', candidates.city_level, candidates.city_score),
+            (
+                'postal_code',
+                candidates.postal_code_level,
+                candidates.postal_code_score
+            ),
+            (
+                'national_id',
+                candidates.national_id_level,
+                candidates.national_id_score
+            )
+        ) as compared (attribute, level, score)
+        left join level_names
+            on
+                compared.attribute = level_names.attribute
+                and compared.level = level_names.level
+        where compared.level is not null
+    ) as scores on true
+),
+
+conflict_items as (
+    select
+        'conflict' as kind,
+        2 as priority,
+        shown.value_count::real as rank,
+        shown.global_customer_id,
+        null::uuid as other_customer_id,
+        null as left_record,
+        null as right_record,
+        jsonb_build_object(
+            shown.attribute,
+            (
+                select jsonb_agg(claim.value -> 'value' order by claim.place)
+                from jsonb_array_elements(shown.claims)
+                with ordinality as claim (value, place)
+            )
+        ) as side_by_side,
+        (
+            select
+                string_agg(
+                    format(
+                        '%s by %s (%s)',
+                        claim.value ->> 'value',
+                        translate(claim.value ->> 'sources', '[]"', ''),
+                        claim.value ->> 'records'
+                    ),
+                    ', '
+                    order by claim.place
+                )
+            from jsonb_array_elements(shown.claims)
+            with ordinality as claim (value, place)
+        ) as explanation,
+        shown.detected_at as waiting_since,
+        format(
+            'select gold.steward_override(%L, %L, %L, %L, %L);',
+            shown.global_customer_id,
+            shown.attribute,
+            shown.claims -> 0 ->> 'value',
+            '<you>',
+            '<why>'
+        ) as settle_call,
+        format(
+            'select * from gold.customer_timeline(%L);',
+            shown.global_customer_id
+        ) as other_call,
+        format(
+            'conflict %s %s %s',
+            shown.global_customer_id,
+            shown.attribute,
+            shown.value_count
+        ) as item
+    from (
+        select conflicts.*
+        from gold.customer_attribute_conflicts as conflicts
+        where
+            conflicts.severity = 'high'
+            and not exists (
+                select 1
+                from active_overrides
+                where
+                    active_overrides.global_customer_id
+                    = conflicts.global_customer_id
+                    and active_overrides.attribute = conflicts.attribute
+            )
+        order by conflicts.detected_at, conflicts.global_customer_id
+        limit 100
+    ) as shown
+),
+
+-- Larger than 99.9 % of customers have records, and than twenty profiles.
+unusual_size as (
+    select greatest(20, min(sizes.record_count)) as profile_count
+    from (
+        select
+            totals.record_count,
+            sum(sum(totals.customer_count)) over (
+                order by totals.record_count
+            )
+            / sum(sum(totals.customer_count)) over () as share_up_to
+        from gold.customer_composition_totals as totals
+        group by totals.record_count
+    ) as sizes
+    where sizes.share_up_to >= 0.999
+),
+
+large_items as (
+    select
+        'large_customer' as kind,
+        2 as priority,
+        large.profile_count::real as rank,
+        large.global_customer_id,
+        null::uuid as other_customer_id,
+        null as left_record,
+        null as right_record,
+        (
+            select
+                jsonb_build_object(
+                    'name', jsonb_agg(names.value order by names.place)
+                )
+            from (
+                select
+                    attribute_values.value,
+                    row_number() over (
+                        order by
+                            attribute_values.record_count desc,
+                            attribute_values.value
+                    ) as place
+                from gold.customer_attribute_values as attribute_values
+                where
+                    attribute_values.global_customer_id
+                    = large.global_customer_id
+                    and attribute_values.attribute = 'name'
+            ) as names
+            where names.place <= 5
+        ) as side_by_side,
+        format(
+            '%s records, %s different profiles: one person, or several?',
+            large.record_count,
+            large.profile_count
+        ) as explanation,
+        runs.started_at as waiting_since,
+        format(
+            'select gold.steward_acknowledge(%L, %L, %L);',
+            format(
+                'large_customer %s %s',
+                large.global_customer_id,
+                large.profile_count
+            ),
+            '<you>',
+            '<why>'
+        ) as settle_call,
+        format(
+            'select * from gold.customer_timeline(%L);',
+            large.global_customer_id
+        ) as other_call,
+        format(
+            'large_customer %s %s',
+            large.global_customer_id,
+            large.profile_count
+        ) as item
+    from (
+        select composition.*
+        from gold.customer_composition as composition
+        cross join unusual_size
+        where composition.profile_count > unusual_size.profile_count
+        order by composition.profile_count desc, composition.global_customer_id
+        limit 50
+    ) as large
+    inner join identity.customers
+        on large.global_customer_id = customers.global_customer_id
+    left join gold.pipeline_runs as runs
+        on customers.run_id = runs.run_id
+),
+
+shared_items as (
+    select
+        'shared_value' as kind,
+        5 as priority,
+        shared.profile_count::real as rank,
+        null::uuid as global_customer_id,
+        null::uuid as other_customer_id,
+        null as left_record,
+        null as right_record,
+        jsonb_build_object(
+            shared.attribute, jsonb_build_array(shared.value)
+        ) as side_by_side,
+        format(
+            '%s %s is shared by %s profiles under %s names, %s%% of their '
+            || 'records under one: it says little about who somebody is',
+            shared.attribute,
+            shared.value,
+            shared.profile_count,
+            shared.name_count,
+            round(shared.top_name_share * 100)
+        ) as explanation,
+        runs.started_at as waiting_since,
+        format(
+            'select gold.steward_acknowledge(%L, %L, %L);',
+            format('shared_value %s %s', shared.attribute, shared.value),
+            '<you>',
+            '<why>'
+        ) as settle_call,
+        null as other_call,
+        format('shared_value %s %s', shared.attribute, shared.value) as item
+    from (
+        select shared_values.*
+        from staging.shared_values
+        order by shared_values.profile_count desc, shared_values.value
+        limit 50
+    ) as shared
+    left join gold.pipeline_runs as runs
+        on shared.run_id = runs.run_id
+),
+
+colliding_items as (
+    select
+        'colliding_overrides' as kind,
+        1 as priority,
+        0::real as rank,
+        older.global_customer_id,
+        null::uuid as other_customer_id,
+        null as left_record,
+        null as right_record,
+        jsonb_build_object(
+            older.attribute, jsonb_build_array(newer.value, older.value)
+        ) as side_by_side,
+        format(
+            '%s by %s counts, being newer than %s by %s',
+            newer.value,
+            newer.steward,
+            older.value,
+            older.steward
+        ) as explanation,
+        greatest(older.made_at, newer.made_at) as waiting_since,
+        format(
+            'select gold.steward_withdraw(%s, %L, %L);',
+            older.override_id,
+            '<you>',
+            '<why>'
+        ) as settle_call,
+        format(
+            'select gold.steward_withdraw(%s, %L, %L);',
+            newer.override_id,
+            '<you>',
+            '<why>'
+        ) as other_call,
+        format('colliding_overrides %s %s', newer.override_id, older.override_id)
+            as item
+    from active_overrides as older
+    inner join active_overrides as newer
+        on
+            older.global_customer_id = newer.global_customer_id
+            and older.attribute = newer.attribute
+            and newer.place = 1
+    where older.place > 1
+),
+
+expiring_items as (
+    select
+        'expiring_override' as kind,
+        case
+            when active_overrides.valid_until < now() + interval '3 days' then 1
+            else 2
+        end as priority,
+        0::real as rank,
+        active_overrides.global_customer_id,
+        null::uuid as other_customer_id,
+        null as left_record,
+        null as right_record,
+        jsonb_build_object(
+            active_overrides.attribute,
+            jsonb_build_array(active_overrides.value)
+        ) as side_by_side,
+        format(
+            '%s by %s counts until %s: still right?',
+            active_overrides.value,
+            active_overrides.steward,
+            to_char(active_overrides.valid_until, 'YYYY-MM-DD HH24:MI TZ')
+        ) as explanation,
+        active_overrides.valid_until - interval '14 days' as waiting_since,
+        format(
+            'select gold.steward_override(%L, %L, %L, %L, %L);',
+            active_overrides.global_customer_id,
+            active_overrides.attribute,
+            active_overrides.value,
+            '<you>',
+            '<why>'
+        ) as settle_call,
+        format(
+            'select gold.steward_acknowledge(%L, %L, %L);',
+            format('expiring_override %s', active_overrides.override_id),
+            '<you>',
+            '<why>'
+        ) as other_call,
+        format('expiring_override %s', active_overrides.override_id) as item
+    from active_overrides
+    where
+        active_overrides.place = 1
+        and active_overrides.valid_until < now() + interval '14 days'
+),
+
+items as (
+    select * from colliding_items
+    union all
+    select * from expiring_items
+    union all
+    select * from link_items
+    union all
+    select * from conflict_items
+    union all
+    select * from large_items
+    union all
+    select * from shared_items
+)
+
+select
+    items.priority,
+    items.kind,
+    items.global_customer_id,
+    items.other_customer_id,
+    items.left_record,
+    items.right_record,
+    items.side_by_side,
+    items.explanation,
+    items.waiting_since,
+    date_trunc('second', now() - items.waiting_since) as waiting,
+    items.settle_call,
+    items.other_call,
+    items.item
+from items
+where
+    not exists (
+        select 1
+        from gold.steward_acknowledgements as acknowledgements
+        where
+            acknowledgements.item = items.item
+            and (
+                acknowledgements.valid_until is null
+                or acknowledgements.valid_until > now()
+            )
+    )
+order by items.priority, items.rank desc, items.item;
+comment on view gold.steward_review_queue is
+'One row per thing to decide, the most pressing first: what it is, the values side by side, why, since when, and the exact call that settles it';

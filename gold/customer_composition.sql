@@ -1,0 +1,74 @@
+-- Count the changed customers anew: their old composition off, the new one on.
+create temp table changed_compositions on commit drop as
+select
+    customers.global_customer_id,
+    coalesce(bit_or(1::bigint << quality_sources.bit), 0) as source_mask,
+    count(*)::integer as record_count,
+    null::integer as profile_count
+from identity.customers
+inner join identity.customer_identity_map as map
+    on customers.global_customer_id = map.global_customer_id
+left join gold.quality_sources
+    on map.source_system = quality_sources.source_system
+where customers.run_id > %(mark)s
+group by customers.global_customer_id;
+
+update changed_compositions
+set
+    profile_count = (
+        select count(distinct inputs.profile_key)
+        from identity.customer_identity_map as map
+        inner join staging.identity_inputs as inputs
+            on map.record_key = inputs.record_key
+        where map.global_customer_id = changed_compositions.global_customer_id
+    )
+where changed_compositions.record_count >= %(large)s;
+
+with former_compositions as (
+    delete from gold.customer_composition as known
+    using identity.customers
+    where
+        known.global_customer_id = customers.global_customer_id
+        and customers.run_id > %(mark)s
+    returning known.source_mask, known.record_count
+),
+
+adjustments as (
+    select
+        changed_compositions.source_mask,
+        changed_compositions.record_count,
+        count(*) as customer_count
+    from changed_compositions
+    group by
+        changed_compositions.source_mask, changed_compositions.record_count
+    union all
+    select
+        former_compositions.source_mask,
+        former_compositions.record_count,
+        -count(*) as customer_count
+    from former_compositions
+    group by former_compositions.source_mask, former_compositions.record_count
+)
+
+insert into gold.customer_composition_totals as total (
+    source_mask, record_count, customer_count
+)
+select
+    adjustments.source_mask,
+    adjustments.record_count,
+    sum(adjustments.customer_count) as customer_count
+from adjustments
+group by adjustments.source_mask, adjustments.record_count
+having sum(adjustments.customer_count) <> 0
+on conflict (source_mask, record_count) do update
+    set customer_count = total.customer_count + excluded.customer_count;
+
+insert into gold.customer_composition (
+    global_customer_id, source_mask, record_count, profile_count
+)
+select
+    changed_compositions.global_customer_id,
+    changed_compositions.source_mask,
+    changed_compositions.record_count,
+    changed_compositions.profile_count
+from changed_compositions;

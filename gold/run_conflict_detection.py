@@ -1,0 +1,51 @@
+"""Phase 10: where the sources contradict each other about a customer in a way that matters.
+
+Takes the customers changed since its mark, and those whose overrides came or went. The kinds of conflict
+stand in attribute_conflicts.sql.
+
+Usage: python gold/run_conflict_detection.py
+"""
+
+import argparse
+from pathlib import Path
+
+from db.errors import run_script
+from db.phase import Phase, phase
+from db.postgres import run_file
+
+HERE = Path(__file__).resolve().parent
+UPSTREAM = "identity.customers"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the phase."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args(argv)
+    with phase("10", "run_conflict_detection") as work:
+        detect(work)
+    return 0
+
+
+def detect(work: Phase) -> None:
+    """Bring gold.customer_attribute_conflicts up to date for the changed customers."""
+    mark = work.mark(UPSTREAM)
+    work.cursor.execute(
+        "select exists (select from identity.customers where run_id > %(mark)s) or exists (select "
+        "from gold.customer_steward_overrides where applied_run_id > %(mark)s or retired_run_id > %(mark)s)",
+        {"mark": mark},
+    )
+    if not work.cursor.fetchone()[0]:
+        work.skip("no changed customers and no changed overrides")
+        return
+    work.rows_out = run_file(
+        work.cursor, HERE / "attribute_conflicts.sql", {"mark": mark, "run_id": work.run_id}
+    )
+    work.cursor.execute("select count(*) from changed_customers")
+    (work.rows_in,) = work.cursor.fetchone()
+    work.advance(UPSTREAM)
+
+
+if __name__ == "__main__":
+    run_script(main)
