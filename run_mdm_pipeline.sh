@@ -312,7 +312,7 @@ set_up_venv() {
     if ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
         say "  making .venv"
         "$python" -m venv --clear "$VENV" ||
-            fail 3 "$(id -un) cannot make $VENV. Run as the user who owns the folder, or from a copy of your own."
+            fail 3 "$(id -un) cannot make $VENV. Run as the owner of the folder, or from a copy of your own."
     fi
     # Scripts find the project's packages, also when they are called by hand.
     echo '../../../..' >"$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/mdm.pth"

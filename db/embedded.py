@@ -152,10 +152,35 @@ class PostgresServer(Server):
 
     def answers(self) -> bool:
         """Whether the server takes sessions."""
+        # The file of a killed server says ready for ever.
         try:
-            return self.pid_file.read_text().splitlines()[7].strip() == "ready"
+            return self.process() is not None and self.pid_file.read_text().split()[-1] == "ready"
         except (OSError, IndexError):
             return False
+
+    def start(self) -> bool:
+        """As above; after a server that was killed, once nothing of it is at work on the data any more."""
+        if self.process() is None and self.pid_file.exists():
+            self._bury_killed_server()
+        return super().start()
+
+    def _bury_killed_server(self) -> None:
+        data = str(self.pid_file.parent.resolve())
+
+        def orphans() -> list[psutil.Process]:
+            found = psutil.process_iter(["name", "cwd"])
+            return [one for one in found if one.info["name"] == "postgres" and one.info["cwd"] == data]
+
+        for orphan in orphans():
+            orphan.terminate()
+        deadline = time.monotonic() + PATIENCE
+        while orphans() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        # Where nothing reaps the dead (a container without init), PostgreSQL would take its own ghost for a
+        # second server.
+        killed = int(self.pid_file.read_text().split(maxsplit=1)[0])
+        if psutil.pid_exists(killed) and psutil.Process(killed).status() == psutil.STATUS_ZOMBIE:
+            self.pid_file.unlink()
 
 
 class EmbeddedStores:
@@ -428,7 +453,8 @@ def _reaches(account: pwd.struct_passwd | None, path: Path) -> bool:
     """Whether the servers' user may enter this folder, or run this program."""
     if account is None:
         return True
-    return subprocess.run(["test", "-x", path], cwd="/", **_as_account(account)).returncode == 0
+    asked = ["/bin/sh", "-c", 'test -x "$1"', "sh", str(path)]
+    return subprocess.run(asked, cwd="/", **_as_account(account)).returncode == 0
 
 
 def _system_account() -> pwd.struct_passwd:

@@ -30,7 +30,8 @@ HOME = Path(tempfile.gettempdir()) / f"mdm-tests-{os.getpid()}"
 TEMPLATE = "mdm_template"
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nothing listens on now."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
@@ -38,7 +39,7 @@ def _free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-_ports = _free_ports(3)
+_ports = free_ports(3)
 for _name in [name for name in os.environ if name.startswith(("MDM_", "POSTGRES_", "MINIO_", "PG"))]:
     del os.environ[_name]
 os.environ |= {
