@@ -9,7 +9,8 @@
 A day has exactly as many new records as asked for, late ones among them. On top of them come its corrections
 (a record of this day or of the last seven, delivered again with a newer time), withdrawals and broken lines.
 The same arguments over the same earlier days give the same bytes, so a day cut short is simply run again.
-Memory holds one batch of records per source and the activity of the population (8 bytes a person).
+Memory holds a few batches of records, the activity of the population (8 bytes a person and source) and the
+compressed truth of the day (some 13 bytes a record).
 """
 
 import argparse
