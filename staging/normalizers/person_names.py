@@ -27,14 +27,18 @@ def _group(*lists: list[str]) -> str:
 ORDINAL = r"(?:[0-9]{1,2}(?:st|nd|rd|th))"
 TITLE = _group(NAMES["titles"])
 TITLE_WITH_POINT = any_of(NAMES["titles_with_point"])
-TITLES = (
-    rf"(?:(?:{TITLE}(?:\.? *[&/+,] *|\. *| +(?:and +|und +|et +|y +|e +)?)|{TITLE_WITH_POINT} *))+"
+TITLES = rf"(?:(?:{TITLE}(?:\.? *[&/+,] *|\. *| +(?:and +|und +|et +|y +|e +)?)|{TITLE_WITH_POINT} *))+"
+FAMILY_NAME_TITLE = _group(
+    [title for title in NAMES["titles"] if title not in NAMES["titles_of_given_names"]]
 )
-FAMILY_NAME_TITLE = _group([title for title in NAMES["titles"] if title not in NAMES["titles_of_given_names"]])
 TRAILING_TITLE = any_of(NAMES["trailing_titles"])
 GENERATION = any_of(list(GENERATIONS))
 # A degree is written with points or without.
-SUFFIX = "(?:" + "|".join(r"\.? ?".join(word) if word == "phd" else r"\.?".join(word) for word in NAMES["suffixes"]) + ")"
+SUFFIX = (
+    "(?:"
+    + "|".join(r"\.? ?".join(word) if word == "phd" else r"\.?".join(word) for word in NAMES["suffixes"])
+    + ")"
+)
 SUFFIX_AFTER_COMMA = "(?:" + "|".join(r"\.?".join(word) for word in NAMES["suffixes_after_comma"]) + ")"
 RANK, RANK_OR_NAME = any_of(NAMES["ranks"]), _group(NAMES["ranks_or_names"])
 PEERAGE = rf"(?:{ORDINAL} +(?:{RANK}|{RANK_OR_NAME})(?: +of)?|{RANK}(?: +of)?|{RANK_OR_NAME} +(?:of|von|zu))"
@@ -65,9 +69,9 @@ REWRITES = [
     # Violet, Lady Greville
     (rf"^([^, ]+), *{PEERAGE} +(\S.*)$", "$1 $2"),
     # Frederick Lawless, 5th Baron Cloncurry; Elizabeth Cecil, Countess
-    (rf"^([^,]+), *(?:{ORDINAL}\b|{PEERAGE}\b|{RANK_OR_NAME}$).*$", "$1"),
-    # Leifchild Leif-Jones, Baron Rhayader; and not Jones, Earl Thomas
-    (rf"^([^, ]+ [^,]+), *{RANK_OR_NAME} .*$", "$1"),
+    (rf"^([^,]+), *(?:{ORDINAL}\b|{PEERAGE}\b).*$", "$1"),
+    # Leifchild Leif-Jones, Baron Rhayader; and not Jones, Earl
+    (rf"^([^, ]+ [^,]+), *{RANK_OR_NAME}(?: .*)?$", "$1"),
     # Frederick Lawless 5th Baron Cloncurry; Henry 1st Baron Dunleath; 1st Baron Gladstone
     (rf"^(\S+ +\S.*?) +{PEERAGE}\b.*$", "$1"),
     (rf"^(\S+) +{PEERAGE} +(\S)", "$1 $2"),
@@ -133,11 +137,15 @@ def normalize_name(full: pl.Series, given: pl.Series, family: pl.Series) -> pl.D
     frame = frame.with_columns(_merged_given().alias("given"), _merged_family().alias("family"))
     # A full name that is only the family name says nothing about the given name.
     only_family = (
-        pl.col("given_text").is_null() & pl.col("full_family").is_null() & (pl.col("given") == pl.col("family"))
+        pl.col("given_text").is_null()
+        & pl.col("full_family").is_null()
+        & (pl.col("given") == pl.col("family"))
     ).fill_null(False)
     frame = frame.with_columns(
         given=pl.when(~only_family).then("given"),
-        generation=pl.coalesce("full_generation", "family_generation").str.to_lowercase().replace(GENERATIONS),
+        generation=pl.coalesce("full_generation", "family_generation")
+        .str.to_lowercase()
+        .replace(GENERATIONS),
     )
     given, family = pl.col("given"), pl.col("family")
     has_digits = given.str.contains(DIGITS).fill_null(False) | family.str.contains(DIGITS).fill_null(False)
@@ -149,14 +157,20 @@ def normalize_name(full: pl.Series, given: pl.Series, family: pl.Series) -> pl.D
         pl.when(~has_digits).then("given"), pl.when(~has_digits).then("family"), "generation", reason=reason
     )
     given, family = frame["given"], frame["family"]
-    shown = pl.DataFrame({"given": _settle_case(given), "family": _settle_case(family, " "), "generation": frame["generation"]})
+    shown = pl.DataFrame(
+        {"given": _settle_case(given), "family": _settle_case(family, " "), "generation": frame["generation"]}
+    )
     is_name = given.is_not_null() | family.is_not_null()
-    return pl.DataFrame({
-        "name": shown.select(pl.when(is_name).then(pl.concat_str(pl.all(), separator=" ", ignore_nulls=True))).to_series(),
-        "given_name": _match_form(given),
-        "family_name": _joined_mac(_match_form(family)),
-        "reason": frame["reason"],
-    })
+    return pl.DataFrame(
+        {
+            "name": shown.select(
+                pl.when(is_name).then(pl.concat_str(pl.all(), separator=" ", ignore_nulls=True))
+            ).to_series(),
+            "given_name": _match_form(given),
+            "family_name": _joined_mac(_match_form(family)),
+            "reason": frame["reason"],
+        }
+    )
 
 
 @by_distinct
@@ -167,18 +181,30 @@ def _split_full(values: pl.Series) -> pl.DataFrame:
     frame = pl.DataFrame({"raw": text, "text": on_rows(text, odd, _rewritten), "odd": odd, "reason": reason})
     last = pl.col("text").str.extract(r" ([^ ]+)$")
     frame = frame.with_columns(
-        given=pl.when(last.is_null()).then("text").otherwise(
-            pl.col("text").str.head(pl.col("text").str.len_chars() - last.str.len_chars() - 1)
-        ),
+        given=pl.when(last.is_null())
+        .then("text")
+        .otherwise(pl.col("text").str.head(pl.col("text").str.len_chars() - last.str.len_chars() - 1)),
         family=last,
         generation=pl.lit(None, pl.String),
     )
     rows = odd.arg_true()
     if len(rows):
         parts = _split_odd(frame["raw"].gather(rows), frame["text"].gather(rows))
-        frame = frame.with_columns(frame[name].scatter(rows, parts[name]) for name in ("given", "family", "generation"))
-    title_only = pl.col("reason").is_null() & pl.col("raw").is_not_null() & pl.col("given").is_null() & pl.col("family").is_null()
-    return frame.select("given", "family", "generation", reason=pl.when(title_only).then(pl.lit("title_only")).otherwise("reason"))
+        frame = frame.with_columns(
+            frame[name].scatter(rows, parts[name]) for name in ("given", "family", "generation")
+        )
+    title_only = (
+        pl.col("reason").is_null()
+        & pl.col("raw").is_not_null()
+        & pl.col("given").is_null()
+        & pl.col("family").is_null()
+    )
+    return frame.select(
+        "given",
+        "family",
+        "generation",
+        reason=pl.when(title_only).then(pl.lit("title_only")).otherwise("reason"),
+    )
 
 
 def _split_odd(raw: pl.Series, text: pl.Series) -> pl.DataFrame:
@@ -194,11 +220,17 @@ def _split_odd(raw: pl.Series, text: pl.Series) -> pl.DataFrame:
         pl.col("words").struct.field("1"),
     )
     family = pl.coalesce(
-        pl.col("comma").struct.field("1"), pl.col("particles").struct.field("2"), pl.col("words").struct.field("2")
+        pl.col("comma").struct.field("1"),
+        pl.col("particles").struct.field("2"),
+        pl.col("words").struct.field("2"),
     )
     # "Mr Smith", "Sir Knott, Baronet": the word before the comma was the end of a name.
-    family_alone = pl.col("raw").str.contains(rf"(?i)^(?:{FAMILY_NAME_TITLE}[. ]|{PEERAGE} |{ORDINAL} |baronet )|,")
-    alone = pl.when(pl.col("text").str.contains(r"\p{L}") & ~pl.col("text").str.contains(rf"(?i)^{TITLE}\.?$")).then("text")
+    family_alone = pl.col("raw").str.contains(
+        rf"(?i)^(?:{FAMILY_NAME_TITLE}[. ]|{PEERAGE} |{ORDINAL} |baronet )|,"
+    )
+    alone = pl.when(
+        pl.col("text").str.contains(r"\p{L}") & ~pl.col("text").str.contains(rf"(?i)^{TITLE}\.?$")
+    ).then("text")
     return frame.select(
         given=pl.when(family.is_not_null()).then(given).otherwise(pl.when(~family_alone).then(alone)),
         family=pl.when(family.is_not_null()).then(family).otherwise(pl.when(family_alone).then(alone)),
@@ -226,7 +258,10 @@ def _settle_part(values: pl.Series, not_alone: str) -> pl.DataFrame:
     is_name = pl.col("text").str.contains(r"\p{L}") & ~pl.col("text").str.contains(rf"(?i)^{not_alone}\.?$")
     return frame.select(
         pl.when(is_name).then("text"),
-        pl.when(~is_name).then(pl.coalesce("reason", pl.lit("title_only"))).otherwise("reason").alias("reason"),
+        pl.when(~is_name)
+        .then(pl.coalesce("reason", pl.lit("title_only")))
+        .otherwise("reason")
+        .alias("reason"),
         _generation(pl.col("raw")).alias("generation"),
     )
 
@@ -265,7 +300,8 @@ def _generation(text: pl.Expr) -> pl.Expr:
 def _merged_given() -> pl.Expr:
     """The delivered given name, with the middle names that the full name has before the same family name."""
     before_family = pl.when(
-        (pl.col("full_family") == pl.col("family_text")) & pl.col("full_given").str.starts_with(pl.col("given_text") + " ")
+        (pl.col("full_family") == pl.col("family_text"))
+        & pl.col("full_given").str.starts_with(pl.col("given_text") + " ")
     ).then("full_given")
     return pl.coalesce(before_family, "given_text", "full_given")
 
@@ -276,7 +312,9 @@ def _merged_family() -> pl.Expr:
 
 def _settle_case(names: pl.Series, before: str = "") -> pl.Series:
     """Names all in capitals or all in small letters in the usual case; others, and JD, as they are."""
-    uncased = (names == names.str.to_lowercase()) | ((names == names.str.to_uppercase()) & (names.str.len_chars() > 2))
+    uncased = (names == names.str.to_lowercase()) | (
+        (names == names.str.to_uppercase()) & (names.str.len_chars() > 2)
+    )
     return on_rows(names, uncased, lambda rows: _cased(before + rows).str.strip_chars(" "))
 
 
@@ -299,9 +337,12 @@ def _match_form(names: pl.Series) -> pl.Series:
     return on_rows(
         folded,
         folded.str.contains(r"[^a-z ]"),
-        lambda rows: rows.str.replace_all("'", "", literal=True)
-        .str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ")
-        .str.strip_chars(" "),
+        lambda rows: (
+            rows.str.replace_all("'", "", literal=True)
+            .str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ")
+            .str.strip_chars(" ")
+            .replace("", None)
+        ),
     )
 
 

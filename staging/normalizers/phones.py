@@ -29,7 +29,7 @@ FEWEST_DIGITS = 7  # with the country code: the shortest numbers in use, of smal
 ONE_DIGIT = "|".join(f"{digit}{{5,}}" for digit in range(10))
 COUNTING = any_of(WORDS["placeholders"]["phone_digits"])
 NO_PHONE = any_of(WORDS["placeholders"]["words"])
-PLACEHOLDER = rf"(?i)^(?:\+?(?:{ONE_DIGIT}|{COUNTING})|{NO_PHONE}|[x?*-]+|0+)$"
+PLACEHOLDER = rf"(?i)^(?:\+?(?:{ONE_DIGIT}|{COUNTING})|{NO_PHONE}|[x?*+]*|0+)$"
 PLACEHOLDER_E164 = rf"^\+(?:{'|'.join(str(code) for code in sorted(COUNTRY_CODE_TO_REGION_CODE))})(?:{ONE_DIGIT}|{COUNTING}|[0-9]*0{{7}})$"
 
 COUNTRY_CODE_FOR_REGION = {
@@ -95,8 +95,8 @@ def normalize_phone(values: pl.Series, default_region: str) -> pl.DataFrame:
     default_region = default_region.upper()
     if default_region not in phonenumbers.SUPPORTED_REGIONS:
         raise ValueError(f"no telephone numbering plan for region {default_region!r}")
-    numbers = _without_artefacts(clean(values), default_region)
-    phones = _settled_by_plan(numbers, default_region)
+    numbers = without_artefacts(clean(values), default_region)
+    phones = settled_by_plan(numbers, default_region)
     open_rows = (phones.is_null() & numbers.is_not_null()).arg_true()
     reasons = pl.repeat(None, len(numbers), dtype=pl.String, eager=True)
     if len(open_rows):
@@ -110,7 +110,7 @@ def normalize_phone(values: pl.Series, default_region: str) -> pl.DataFrame:
     )
 
 
-def _without_artefacts(numbers: pl.Series, region: str) -> pl.Series:
+def without_artefacts(numbers: pl.Series, region: str) -> pl.Series:
     # A spreadsheet took the number for a number.
     numbers = on_rows(
         numbers, numbers.str.contains(r"^\+?[0-9]{7,15}\.0+$"), lambda rows: rows.str.replace(r"\.0+$", "")
@@ -122,7 +122,7 @@ def _without_artefacts(numbers: pl.Series, region: str) -> pl.Series:
     return numbers
 
 
-def _settled_by_plan(numbers: pl.Series, region: str) -> pl.Series:
+def settled_by_plan(numbers: pl.Series, region: str) -> pl.Series:
     """E.164 of the numbers whose spelling and digits leave no doubt, null for the rest."""
     extended = numbers.str.contains("[xX]")
     digits = on_rows(numbers, extended, lambda rows: rows.str.to_lowercase().str.replace(EXTENSION, ""))
