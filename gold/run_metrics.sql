@@ -163,6 +163,15 @@ group by conflicts.kind
 union all
 select
     %(run_id)s,
+    'review_queue',
+    queue.kind,
+    count(*),
+    null
+from gold.steward_review_queue as queue
+group by queue.kind
+union all
+select
+    %(run_id)s,
     quality.measure,
     quality.source_system || '.' || quality.attribute,
     quality.share,

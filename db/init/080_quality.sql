@@ -371,7 +371,7 @@ open_links as (
         from identity.match_links
         where match_links.status = 'waiting'
         order by match_links.total_confidence_score desc
-        limit 1000
+        limit 600
     )
     union all
     (
@@ -379,7 +379,7 @@ open_links as (
         from identity.match_links
         where match_links.status = 'refused'
         order by match_links.total_confidence_score desc
-        limit 1000
+        limit 300
     )
 ),
 
