@@ -1,5 +1,29 @@
 -- Golden customers, the values behind them, their history and their events.
 
+do $types$
+begin
+    if to_regtype('gold.canonical_attribute') is null then
+        create type gold.canonical_attribute as enum (
+            'name', 'email', 'phone', 'birth_date', 'national_id',
+            'address', 'city', 'postal_code'
+        );
+    end if;
+    -- The first six are the strategies, in this order.
+    if to_regtype('gold.golden_rule') is null then
+        create type gold.golden_rule as enum (
+            'priority', 'most_frequent', 'most_recent', 'most_complete',
+            'longest', 'oldest',
+            'only_value', 'tie_break', 'steward_override'
+        );
+    end if;
+    if to_regtype('gold.change_type') is null then
+        create type gold.change_type as enum (
+            'INSERT', 'SPLIT', 'UPDATE', 'MERGE', 'DELETE', 'ERASE'
+        );
+    end if;
+end
+$types$;
+
 create table if not exists gold.dim_customers (
     global_customer_id uuid primary key,
     run_id integer not null,
@@ -17,4 +41,320 @@ create table if not exists gold.dim_customers (
     canonical_national_id text
 );
 comment on table gold.dim_customers is 'One row per customer: the golden record';
+comment on column gold.dim_customers.created_at is
+'When the id was first given; a customer who returns keeps it';
+comment on column gold.dim_customers.updated_at is
+'When a column of the row last changed; the valid_from of its current version';
 create index if not exists dim_customers_run_id on gold.dim_customers (run_id);
+
+-- Survivorship ---------------------------------------------------------------
+
+create table if not exists gold.survivorship_strategies (
+    strategy gold.golden_rule primary key
+    check (strategy <= 'oldest'::gold.golden_rule),
+    prefers text not null
+);
+comment on table gold.survivorship_strategies is
+'One row per strategy that survivorship_rules can name, and what it prefers';
+insert into gold.survivorship_strategies (strategy, prefers) values
+('priority', 'the value from the source that stands first in source_order'),
+('most_frequent', 'the value said by most records'),
+('most_recent', 'the value seen last'),
+('most_complete', 'the value from the record with most attributes filled; '
+|| 'for an address, the one with most parts filled'),
+('longest', 'the value with most characters'),
+('oldest', 'the value seen first')
+on conflict (strategy) do update set prefers = excluded.prefers;
+
+create table if not exists gold.survivorship_rules (
+    attribute gold.canonical_attribute not null,
+    step smallint not null check (step between 1 and 6),
+    strategy gold.golden_rule not null
+    references gold.survivorship_strategies (strategy),
+    source_order text [],
+    primary key (attribute, step),
+    unique (attribute, strategy),
+    constraint city_and_postal_code_survive_with_the_address
+    check (attribute not in ('city', 'postal_code')),
+    constraint priority_and_only_priority_has_a_source_order
+    check ((strategy = 'priority') = (source_order is not null)),
+    constraint source_order_names_a_source
+    check (cardinality(source_order) > 0)
+);
+comment on table gold.survivorship_rules is
+'One row per attribute and step of its chain: step 1 decides, the next ones break its ties, the last tie goes to the value that sorts first. address decides for address, city and postal_code together, from one record';
+
+-- What changes over a life, email and phone: the latest word reaches the
+-- customer. What does not, birth date and national id: the majority, so one typo
+-- is outvoted. A name: the majority too, then the fuller spelling over initials.
+-- An address: the fullest, so an order with a bare postal code does not wipe out
+-- the street; among those the latest, as people move.
+insert into gold.survivorship_rules (attribute, step, strategy)
+select
+    defaults.attribute::gold.canonical_attribute,
+    defaults.step,
+    defaults.strategy::gold.golden_rule
+from (
+    values
+    ('name', 1, 'most_frequent'),
+    ('name', 2, 'longest'),
+    ('name', 3, 'most_recent'),
+    ('email', 1, 'most_recent'),
+    ('email', 2, 'most_frequent'),
+    ('phone', 1, 'most_recent'),
+    ('phone', 2, 'most_frequent'),
+    ('birth_date', 1, 'most_frequent'),
+    ('birth_date', 2, 'most_recent'),
+    ('national_id', 1, 'most_frequent'),
+    ('national_id', 2, 'most_recent'),
+    ('address', 1, 'most_complete'),
+    ('address', 2, 'most_recent'),
+    ('address', 3, 'most_frequent')
+) as defaults (attribute, step, strategy)
+where not exists (select from gold.survivorship_rules);
+
+-- A source_order that names a source twice, or one nobody has loaded, is a slip.
+create or replace function gold.check_source_order()
+returns trigger
+language plpgsql
+as $function$
+declare
+    stranger text;
+begin
+    select listed.source_system into stranger
+    from unnest(new.source_order) as listed (source_system)
+    left join raw.sources
+        on listed.source_system = sources.source_system
+    where sources.source_system is null
+    limit 1;
+    if found then
+        raise exception 'source_order names %, which is no source', coalesce(stranger, 'null')
+            using hint = (
+                select 'Known: ' || coalesce(string_agg(sources.source_system, ', '
+                    order by sources.source_system), 'none yet; load a file first') || '.'
+                from raw.sources
+            );
+    end if;
+    if cardinality(new.source_order)
+        <> (select count(distinct source) from unnest(new.source_order) as source)
+    then
+        raise exception 'source_order names a source twice: %', new.source_order;
+    end if;
+    return new;
+end
+$function$;
+create or replace trigger survivorship_rules_source_order
+before insert or update on gold.survivorship_rules
+for each row execute function gold.check_source_order();
+
+create table if not exists gold.customer_attribute_values (
+    global_customer_id uuid not null,
+    record_key bigint,
+    first_seen timestamptz not null,
+    last_seen timestamptz not null,
+    record_count integer not null check (record_count >= 0),
+    run_id integer not null,
+    attribute gold.canonical_attribute not null,
+    rule gold.golden_rule not null,
+    is_golden boolean not null,
+    sources text [] not null,
+    value text not null,
+    check ((record_key is null) = (record_count = 0)),
+    check (record_count > 0 or rule = 'steward_override')
+);
+comment on table gold.customer_attribute_values is
+'One row per customer, attribute and distinct value: who says it, how often, first and last, and why it is golden or not';
+comment on column gold.customer_attribute_values.record_key is
+'The latest record that says it; null for a value only a steward says';
+comment on column gold.customer_attribute_values.rule is
+'Golden: the strategy that told it from the runner-up. Not golden: the strategy by which it lost. only_value: nothing else was said; tie_break: all strategies equal, the value that sorts first';
+create unique index if not exists customer_attribute_values_key
+on gold.customer_attribute_values (global_customer_id, attribute, record_key)
+nulls not distinct;
+
+-- History --------------------------------------------------------------------
+
+create table if not exists gold.dim_customers_history (
+    global_customer_id uuid not null,
+    version integer not null check (version > 0),
+    run_id integer not null,
+    closed_run_id integer,
+    record_count integer not null,
+    source_count integer not null,
+    canonical_birth_date date,
+    valid_from timestamptz not null,
+    valid_to timestamptz,
+    previous_valid_to timestamptz,
+    merged_into uuid,
+    previous_version integer
+    generated always as (nullif(version - 1, 0)) stored,
+    is_current boolean generated always as (valid_to is null) virtual,
+    canonical_name text,
+    canonical_email text,
+    canonical_phone text,
+    canonical_address text,
+    canonical_city text,
+    canonical_postal_code text,
+    canonical_national_id text,
+    primary key (global_customer_id, version),
+    unique (global_customer_id, version, valid_to),
+    foreign key (global_customer_id, previous_version, previous_valid_to)
+    references gold.dim_customers_history (global_customer_id, version, valid_to),
+    check (valid_from < valid_to),
+    check (previous_valid_to <= valid_from),
+    check ((version = 1) = (previous_valid_to is null)),
+    check ((closed_run_id is null) = (valid_to is null)),
+    check (merged_into is null or valid_to is not null)
+);
+comment on table gold.dim_customers_history is
+'One row per customer and version (SCD2): what the golden record was from valid_from until valid_to';
+comment on column gold.dim_customers_history.previous_valid_to is
+'valid_to of the version before. Key and foreign key make the versions of a customer one chain in which each begins after the end of the one before: they cannot overlap, and only the last can be open';
+comment on column gold.dim_customers_history.merged_into is
+'The customer this one went into when it was closed; null when it was closed for want of records, or went on';
+create index if not exists dim_customers_history_run_id
+on gold.dim_customers_history (run_id);
+create index if not exists dim_customers_history_closed_run_id
+on gold.dim_customers_history (closed_run_id) where closed_run_id is not null;
+
+-- dim_customers as it was at a moment.
+create or replace function gold.customers_as_of(moment timestamptz)
+returns setof gold.dim_customers
+language sql stable parallel safe
+as $function$
+    select
+        history.global_customer_id,
+        history.run_id,
+        history.record_count,
+        history.source_count,
+        history.canonical_birth_date,
+        customers.created_at,
+        history.valid_from,
+        history.canonical_name,
+        history.canonical_email,
+        history.canonical_phone,
+        history.canonical_address,
+        history.canonical_city,
+        history.canonical_postal_code,
+        history.canonical_national_id
+    from gold.dim_customers_history as history
+    inner join identity.customers
+        on history.global_customer_id = customers.global_customer_id
+    where
+        history.valid_from <= moment
+        and (history.valid_to is null or history.valid_to > moment)
+$function$;
+
+-- Events ---------------------------------------------------------------------
+
+create table if not exists gold.customer_change_events (
+    event_seq bigint primary key,
+    occurred_at timestamptz not null,
+    run_id integer not null,
+    change_type gold.change_type not null,
+    global_customer_id uuid not null,
+    related_customer_id uuid,
+    changed_attributes text [],
+    old_record jsonb,
+    new_record jsonb,
+    check (change_type in ('MERGE', 'SPLIT') or related_customer_id is null)
+);
+comment on table gold.customer_change_events is
+'One row per change of a golden record, in the order of event_seq; read them in order and dim_customers comes out';
+comment on column gold.customer_change_events.related_customer_id is
+'MERGE: the customer it went into. SPLIT: the customer it came out of';
+create index if not exists customer_change_events_global_customer_id
+on gold.customer_change_events (global_customer_id, event_seq);
+
+-- The number of the last event. Holds the outbox until the transaction ends: numbers
+-- are given one writer at a time and become visible in order, so a reader who reads
+-- on from the last number he saw misses nothing, and a rollback leaves no gap.
+create or replace function gold.lock_last_event_seq()
+returns bigint
+language plpgsql
+as $function$
+begin
+    lock table gold.customer_change_events in share row exclusive mode;
+    return coalesce((select max(events.event_seq) from gold.customer_change_events as events), 0);
+end
+$function$;
+
+-- dim_customers, rebuilt from the events alone.
+create or replace function gold.replay_events()
+returns setof gold.dim_customers
+language sql stable
+as $function$
+    with last_events as (
+        select distinct on (events.global_customer_id)
+            events.change_type,
+            events.new_record
+        from gold.customer_change_events as events
+        order by events.global_customer_id asc, events.event_seq desc
+    )
+
+    select replayed.*
+    from last_events
+    cross join lateral jsonb_populate_record(
+        null::gold.dim_customers, last_events.new_record
+    ) as replayed
+    where last_events.change_type in ('INSERT', 'SPLIT', 'UPDATE')
+$function$;
+
+create table if not exists gold.event_consumers (
+    consumer text primary key check (consumer <> ''),
+    event_seq bigint not null check (event_seq >= 0),
+    acknowledged_at timestamptz not null default now()
+);
+comment on table gold.event_consumers is
+'One row per consumer of the events: the last event_seq it has acknowledged';
+
+-- The next events for a consumer, after the last one it acknowledged. Reading does not
+-- move the position: what was not acknowledged comes again.
+create or replace function gold.read_events(consumer text, max_events integer default 1000)
+returns setof gold.customer_change_events
+language sql stable
+as $function$
+    select events.*
+    from gold.customer_change_events as events
+    where events.event_seq > coalesce((
+        select consumers.event_seq
+        from gold.event_consumers as consumers
+        where consumers.consumer = read_events.consumer
+    ), 0)
+    order by events.event_seq
+    limit greatest(max_events, 0)
+$function$;
+
+-- A consumer has worked off all events up to and including event_seq.
+create or replace function gold.acknowledge_events(consumer text, event_seq bigint)
+returns void
+language plpgsql
+as $function$
+#variable_conflict use_column
+declare
+    last_seq bigint := (select max(events.event_seq) from gold.customer_change_events as events);
+    position_now bigint;
+begin
+    if coalesce(acknowledge_events.consumer, '') = '' then
+        raise exception 'a consumer needs a name';
+    end if;
+    if acknowledge_events.event_seq is null
+        or acknowledge_events.event_seq > coalesce(last_seq, 0)
+    then
+        raise exception 'there is no event % yet', acknowledge_events.event_seq
+            using hint = format('The last one is %s.', coalesce(last_seq, 0));
+    end if;
+    insert into gold.event_consumers as consumers (consumer, event_seq)
+    values (acknowledge_events.consumer, acknowledge_events.event_seq)
+    on conflict (consumer) do update
+    set event_seq = excluded.event_seq, acknowledged_at = now()
+    where consumers.event_seq <= excluded.event_seq
+    returning consumers.event_seq into position_now;
+    if position_now is null then
+        raise exception '% has already acknowledged up to %', acknowledge_events.consumer, (
+            select consumers.event_seq from gold.event_consumers as consumers
+            where consumers.consumer = acknowledge_events.consumer
+        ) using hint = 'To read again from the start, delete its row in gold.event_consumers.';
+    end if;
+end
+$function$;

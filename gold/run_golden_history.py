@@ -1,0 +1,52 @@
+"""Phase 8: the history of the golden records (SCD2).
+
+A golden record that was written gets a new version, and the one before is closed where the new one begins.
+A customer who is gone has its last version closed, with the customer it was merged into. The keys of
+gold.dim_customers_history make the versions of a customer one chain without overlaps.
+
+Usage: python gold/run_golden_history.py
+"""
+
+import argparse
+from pathlib import Path
+
+from db.errors import run_script
+from db.phase import Phase, phase
+from db.postgres import run_file
+
+HERE = Path(__file__).resolve().parent
+GOLDEN, IDENTITY = "gold.dim_customers", "identity.customers"
+
+
+def write_history(work: Phase) -> int:
+    """Bring the versions of the customers in gold.working_customers up to date; returns how many were opened.
+
+    A version whose valid_from is the golden record's updated_at holds already, so doing it again changes
+    nothing.
+    """
+    opened = run_file(work.cursor, HERE / "write_history.sql", {"run_id": work.run_id})
+    work.cursor.execute("drop table gold.working_versions")
+    return opened
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run phase 8 on what changed."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args(argv)
+    with phase("8", "run_golden_history") as work:
+        marks = {"golden_mark": work.mark(GOLDEN), "identity_mark": work.mark(IDENTITY)}
+        work.rows_in = run_file(work.cursor, HERE / "written_golden_records.sql", marks)
+        if work.rows_in:
+            work.cursor.execute("analyze gold.working_customers")
+            work.rows_out = write_history(work)
+        else:
+            work.skip("no golden record changed")
+        work.advance(GOLDEN)
+        work.advance(IDENTITY)
+        work.cursor.execute("drop table gold.working_customers")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)
