@@ -34,8 +34,10 @@ ATTRIBUTES = (
 )
 # A misspelt name is still recognised in the other name's place above this Jaro-Winkler similarity.
 MISPLACED_NAME_SIMILARITY = 0.92
+FIRST_NAME_SIMILARITY = 0.80
 # Shorter local parts (info, mail, kim) say little about who owns the mailbox.
 MIN_LOCAL_PART = 5
+MIN_MISSPELT = 3
 WORKERS = 2
 
 
@@ -126,24 +128,27 @@ class PairBatch:
         self._keep("family_name", values, family)
         left_given, left_family = self.left["given_name"], self.left["family_name"]
         right_given, right_family = self.right["given_name"], self.right["family_name"]
-
-        def alike(rows: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-            return same_or_similar(values, one[rows], other[rows], MISPLACED_NAME_SIMILARITY)
-
-        apart = (left_given != right_given) & (left_family != right_family)
         both_full = (left_given >= 0) & (left_family >= 0) & (right_given >= 0) & (right_family >= 0)
-        rows = np.flatnonzero(apart & both_full & shares_letter(values, left_given, right_family))
-        rows = rows[alike(rows, left_given, right_family)]
-        rows = rows[alike(rows, left_family, right_given)]
-        rows = rows[~alike(rows, left_given, right_given)]
+        apart = (left_given != right_given) & (left_family != right_family)
+        crossed = shares_letter(values, left_family, right_given) | shares_letter(values, left_given, right_family)
+        rows = np.flatnonzero(both_full & apart & crossed)
+        left_given, left_family = left_given[rows], left_family[rows]
+        right_given, right_family = right_given[rows], right_family[rows]
+        straight = same_or_similar(values, left_given, right_given, MISPLACED_NAME_SIMILARITY)
+        straight |= same_or_similar(values, left_family, right_family, MISPLACED_NAME_SIMILARITY)
+        left_is_swapped = same_or_similar(values, left_given, right_family, MISPLACED_NAME_SIMILARITY)
+        left_is_swapped &= compatible_first_names(values, left_family, right_given)
+        right_is_swapped = same_or_similar(values, left_family, right_given, MISPLACED_NAME_SIMILARITY)
+        right_is_swapped &= compatible_first_names(values, left_given, right_family)
+        rows = rows[~straight & (left_is_swapped | right_is_swapped)]
         self.swapped = np.zeros(len(self), dtype=bool)
         self.swapped[rows] = True
-        _exchange(right_given, right_family, rows)
+        _exchange(self.right["given_name"], self.right["family_name"], rows)
 
         # One name only: it may stand in either place. It is moved to where the other record agrees with it.
         for given, family, other_given, other_family in (
-            (left_given, left_family, right_given, right_family),
-            (right_given, right_family, left_given, left_family),
+            (self.left["given_name"], self.left["family_name"], self.right["given_name"], self.right["family_name"]),
+            (self.right["given_name"], self.right["family_name"], self.left["given_name"], self.left["family_name"]),
         ):
             alone = np.flatnonzero(
                 ((given >= 0) != (family >= 0)) & ((other_given >= 0) | (other_family >= 0))
@@ -275,6 +280,33 @@ def nickname_codes(values: Values) -> np.ndarray:
     )
 
 
+def are_nicknames(values: Values, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Which pairs of value numbers have first names that one person may go by."""
+    tokens, first = values.derived(first_tokens)
+    known = values.derived(nickname_codes)
+    wanted = first[left].astype(np.int64) * len(tokens) + first[right]
+    if not len(known):
+        return np.zeros(len(left), dtype=bool)
+    return known[np.minimum(np.searchsorted(known, wanted), len(known) - 1)] == wanted
+
+
+def is_initial(values: Values, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Which pairs have a first name of a single letter on one side, with which the other's begins."""
+    tokens, first = values.derived(first_tokens)
+    short = tokens.strings.str.len_chars().to_numpy() == 1
+    return (short[first[left]] | short[first[right]]) & shares_letter(values, left, right)
+
+
+def compatible_first_names(values: Values, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Which pairs may be the first names of one person: equal or similar, a nickname, an initial."""
+    tokens, first = values.derived(first_tokens)
+    return (
+        same_or_similar(tokens, first[left], first[right], FIRST_NAME_SIMILARITY)
+        | are_nicknames(values, left, right)
+        | is_initial(values, left, right)
+    )
+
+
 # ---------------------------------------------------------------------------------------------------- tests
 # Each takes the batch, the attribute, the rows of pairs to look at (both sides present, not equal), and
 # `at_least`; and answers with a mask over those rows.
@@ -289,15 +321,39 @@ def exact(batch, attribute, rows, at_least):
     return left == right
 
 
-def jaro_winkler(batch, attribute, rows, at_least):
+def similar(batch, attribute, rows, at_least):
+    """Jaro-Winkler similarity of at least `at_least`."""
     values, left, right = _sides(batch, attribute, rows)
     return same_or_similar(values, left, right, at_least)
 
 
-def jaro_winkler_first(batch, attribute, rows, at_least):
+def misspelt(batch, attribute, rows, at_least):
+    """Jaro-Winkler similar, or one typing error apart."""
+    values, left, right = _sides(batch, attribute, rows)
+    return _misspelt(values, left, right, at_least)
+
+
+def misspelt_first_name(batch, attribute, rows, at_least):
+    """First names Jaro-Winkler similar, or one typing error apart."""
     values, left, right = _sides(batch, attribute, rows)
     tokens, first = values.derived(first_tokens)
-    return same_or_similar(tokens, first[left], first[right], at_least)
+    return _misspelt(tokens, first[left], first[right], at_least)
+
+
+def _misspelt(values, left, right, at_least):
+    alike = same_or_similar(values, left, right, at_least)
+    size = values.strings.str.len_chars().to_numpy()
+    # Short names one letter apart are mostly different names (Tim, Jim), except with neighbours exchanged.
+    rows = np.flatnonzero(~alike & (np.minimum(size[left], size[right]) >= MIN_MISSPELT))
+    one, other = values.objects[left[rows]], values.objects[right[rows]]
+    edit = similarity(one, other, OSA.distance, 1) <= 1
+    short = np.minimum(size[left[rows]], size[right[rows]]) == MIN_MISSPELT
+    edit[short] &= np.array(
+        [sorted(name) == sorted(another) for name, another in zip(one[short], other[short], strict=True)],
+        dtype=bool,
+    )
+    alike[rows] = edit
+    return alike
 
 
 def one_edit(batch, attribute, rows, at_least):
@@ -321,22 +377,11 @@ def same_first_name(batch, attribute, rows, at_least):
 
 
 def nickname(batch, attribute, rows, at_least):
-    values, left, right = _sides(batch, attribute, rows)
-    tokens, first = values.derived(first_tokens)
-    known = values.derived(nickname_codes)
-    wanted = first[left].astype(np.int64) * len(tokens) + first[right]
-    if not len(known):
-        return np.zeros(len(rows), dtype=bool)
-    return known[np.minimum(np.searchsorted(known, wanted), len(known) - 1)] == wanted
+    return are_nicknames(*_sides(batch, attribute, rows))
 
 
 def initial(batch, attribute, rows, at_least):
-    """One side's first name is a single letter, with which the other's begins."""
-    values, left, right = _sides(batch, attribute, rows)
-    tokens, first = values.derived(first_tokens)
-    short = tokens.strings.str.len_chars().to_numpy() == 1
-    either = short[first[left]] | short[first[right]]
-    return either & shares_letter(values, left, right)
+    return is_initial(*_sides(batch, attribute, rows))
 
 
 def shared_token(batch, attribute, rows, at_least):
@@ -429,8 +474,9 @@ TESTS = {
     test.__name__: test
     for test in (
         exact,
-        jaro_winkler,
-        jaro_winkler_first,
+        similar,
+        misspelt,
+        misspelt_first_name,
         one_edit,
         same_first_name,
         nickname,

@@ -22,10 +22,20 @@ MAX_WEIGHT = 100.0
 
 
 def frequency_key(test: str, strings: pl.Series) -> pl.Series:
-    """The key under which Comparison.frequencies holds a value: "john *" is every name that begins with john."""
+    """The key under which Comparison.frequencies holds a value.
+
+    "john *" is every given name that begins with john, "kim@example.org *" every address of that mailbox.
+    """
     if test == "same_first_name":
         return strings.str.extract(r"^(\S+)") + " *"
+    if test == "same_mailbox":
+        return strings + " *"
     return strings
+
+
+def frequency_column(comparison: Comparison, test: str) -> str:
+    """The column of profiles on whose values a test's frequencies are counted."""
+    return "email_mailbox" if test == "same_mailbox" else comparison.name
 
 
 def value_frequencies(comparison: Comparison, test: str, values: Values) -> np.ndarray:
@@ -39,26 +49,26 @@ def value_frequencies(comparison: Comparison, test: str, values: Values) -> np.n
     return found.fill_null(comparison.rare_frequency).to_numpy()
 
 
+def shared_frequencies(batch: PairBatch, comparison: Comparison, test: str, rows: np.ndarray) -> np.ndarray:
+    """How frequent the value is that the pairs in `rows` agree on; the greater where the two sides differ."""
+    column = frequency_column(comparison, test)
+    frequency = value_frequencies(comparison, test, batch.values[column])
+    return np.maximum(frequency[batch.left[column][rows]], frequency[batch.right[column][rows]])
+
+
 def pair_weights(batch: PairBatch, comparison: Comparison, level: np.ndarray) -> np.ndarray:
     """log2(m / u) of each pair at its level (int8, one per pair), term frequency included; missing is 0."""
     fixed = np.array([declared.weight for declared in reversed(comparison.levels)] + [0.0], dtype=np.float32)
     weights = fixed[level]  # level -1 takes the last entry, 0
     if comparison.rare_frequency is None:
         return weights
-    values, left, right = (
-        batch.values[comparison.name],
-        batch.left[comparison.name],
-        batch.right[comparison.name],
-    )
     top = len(comparison.levels) - 1
     for place, declared in enumerate(comparison.levels):
         number = top - place
         rows = np.flatnonzero(level == number) if declared.term_frequency else ()
         if not len(rows):
             continue
-        frequency = value_frequencies(comparison, declared.test, values)
-        # The side is chosen by frequency, so that left and right may be exchanged.
-        shared = np.maximum(frequency[left[rows]], frequency[right[rows]])
+        shared = shared_frequencies(batch, comparison, declared.test, rows)
         # A common value never makes an agreement worth less than the next weaker one.
         weights[rows] = np.maximum(np.log2(declared.m / shared), fixed[number - 1])
     return weights

@@ -24,12 +24,11 @@ from scipy.sparse.csgraph import connected_components
 from matching.blocking import parse_term
 from matching.comparisons import MISSING, PairBatch, compare, number_values, rows_of_keys
 from matching.model import Comparison, Model
-from matching.scoring import frequency_key, score, value_frequencies
+from matching.scoring import frequency_column, frequency_key, score, shared_frequencies
 
 LIKELY_MATCH = 0.9
 # Attributes that belong to one person or home, whose value is junk when strangers share it.
 OWN_ATTRIBUTES = ("email", "phone", "national_id")
-RANDOM_PAIR_PRIOR = 5.0
 LARGEST_JUNK_REPORT = 1000
 
 
@@ -62,18 +61,20 @@ def train(profiles: pl.DataFrame, pairs: pl.DataFrame, model: Model) -> Model:
     strangers = RandomPairs(profiles, model, settings.random_pairs, settings.seed)
     free = free_attributes(pairs["rules"].to_numpy(), model)
     persons = np.arange(profiles.height)
+    holders: dict[str, np.ndarray] = {}
     written = model
     for _ in range(settings.rounds):
-        model = estimate_strangers(model, written, profiles, persons, strangers)
+        model = estimate_strangers(model, written, profiles, persons, holders, strangers)
         patterns = count_patterns(batch, levels, free, model)
         patterns = replace(patterns, counts=patterns.counts * (found_pairs / pairs.height))
         model = expectation_maximisation(
             patterns, model, written, profiles.height * (profiles.height - 1) / 2
         )
         model = in_order(model)
-        probability = score(profiles, pairs, model)["match_probability"].to_numpy()
-        persons = provisional_persons(batch, probability >= LIKELY_MATCH, profiles.height)
-    model = estimate_strangers(model, written, profiles, persons, strangers)
+        scored = score(profiles, pairs, model)
+        persons = provisional_persons(batch, scored["match_probability"].to_numpy() >= LIKELY_MATCH, profiles.height)
+        holders = value_holders(batch, scored, persons, model)
+    model = estimate_strangers(model, written, profiles, persons, holders, strangers)
     return in_order(model)
 
 
@@ -90,9 +91,33 @@ def thin(pairs: pl.DataFrame, limit: int) -> pl.DataFrame:
 
 def provisional_persons(batch: PairBatch, match: np.ndarray, profiles: int) -> np.ndarray:
     """A person number per profile row: the connected components of the likely matches."""
-    left, right = batch.rows[0][match], batch.rows[1][match]
-    graph = coo_matrix((np.ones(len(left), dtype=np.int8), (left, right)), shape=(profiles, profiles))
+    return _components(profiles, batch.rows[0][match], batch.rows[1][match])
+
+
+def _components(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    graph = coo_matrix((np.ones(len(left), dtype=np.int8), (left, right)), shape=(count, count))
     return connected_components(graph, directed=False)[1]
+
+
+def value_holders(
+    batch: PairBatch, scored: pl.DataFrame, persons: np.ndarray, model: Model
+) -> dict[str, np.ndarray]:
+    """Persons as the holders of an own attribute (email, phone, national id) are counted.
+
+    Two records with the same mailbox and nothing else to compare are not proof that strangers share mailboxes. So
+    provisional persons who agree on the value are one holder, unless the rest of their records speaks against it.
+    """
+    total = scored.select(pl.sum_horizontal(f"weight_{comparison.name}" for comparison in model.comparisons))
+    everything = total.to_series().to_numpy()
+    holders = {}
+    for attribute in OWN_ATTRIBUTES:
+        comparison = model.comparison(attribute)
+        agree = scored[f"level_{attribute}"].to_numpy() == len(comparison.levels) - 1
+        rest = everything - scored[f"weight_{attribute}"].to_numpy()
+        same = agree & (rest >= 0)
+        joined = _components(persons.max() + 1, persons[batch.rows[0][same]], persons[batch.rows[1][same]])
+        holders[attribute] = joined[persons]
+    return holders
 
 
 def junk_values(profiles: pl.DataFrame, names: int, dominant_share: float) -> dict[str, pl.DataFrame]:
@@ -143,15 +168,21 @@ class RandomPairs:
 
 
 def estimate_strangers(
-    model: Model, written: Model, profiles: pl.DataFrame, persons: np.ndarray, strangers: RandomPairs
+    model: Model,
+    written: Model,
+    profiles: pl.DataFrame,
+    persons: np.ndarray,
+    holders: dict[str, np.ndarray],
+    strangers: RandomPairs,
 ) -> Model:
     """The model with the u of every level and the frequencies of values among different persons."""
     comparisons = []
     for comparison in model.comparisons:
         counts = strangers.level_counts(comparison, persons).astype(float)
         expected = np.array([level.u for level in reversed(written.comparison(comparison.name).levels)])
-        u = (counts + RANDOM_PAIR_PRIOR * expected) / (counts.sum() + RANDOM_PAIR_PRIOR)
-        frequencies, rare = value_shares(comparison, profiles, persons, model)
+        # As if one pair had been seen before, in as many as the written u needs for it (Gamma prior).
+        u = (counts + 1) / (counts.sum() + 1 / expected)
+        frequencies, rare = value_shares(comparison, profiles, holders.get(comparison.name, persons), model)
         levels = comparison.levels
         if rare is not None:
             top = len(levels) - 1
@@ -170,14 +201,14 @@ def value_shares(
     comparison: Comparison, profiles: pl.DataFrame, persons: np.ndarray, model: Model
 ) -> tuple[dict[str, float], float | None]:
     """The share of persons who have each value, and the share of one that is seen in one person only."""
-    tests = [level.test for level in comparison.levels if level.term_frequency and level.test != "swapped"]
-    column = profiles[comparison.name].cast(pl.String)
-    held = pl.DataFrame({"value": column, "person": persons}).drop_nulls()
-    held = held.filter(~pl.col("value").is_in(model.junk.get(comparison.name, [])))
-    if not tests or not held.height:
-        return {}, None
+    tests = [level.test for level in comparison.levels if level.term_frequency]
     shares, rare = {}, None
     for test in tests:
+        column = profiles[frequency_column(comparison, test)].cast(pl.String)
+        held = pl.DataFrame({"value": column, "person": persons}).drop_nulls()
+        held = held.filter(~pl.col("value").is_in(model.junk.get(comparison.name, [])))
+        if not held.height:
+            continue
         counts = (
             held.select(frequency_key(test, held["value"]).alias("value"), pl.col("person"))
             .unique()
@@ -236,13 +267,10 @@ def count_patterns(batch: PairBatch, levels: dict, free: dict, model: Model) -> 
         u = np.array([declared.u for declared in reversed(comparison.levels)] + [1.0])
         log_u = np.log2(u)[level]
         if comparison.rare_frequency is not None:
-            values = batch.values[comparison.name]
-            left, right = batch.left[comparison.name], batch.right[comparison.name]
             for place, declared in enumerate(comparison.levels):
                 if declared.term_frequency:
                     rows = np.flatnonzero(level == len(comparison.levels) - 1 - place)
-                    frequency = value_frequencies(comparison, declared.test, values)
-                    shared = np.maximum(frequency[left[rows]], frequency[right[rows]])
+                    shared = shared_frequencies(batch, comparison, declared.test, rows)
                     log_u[rows] = np.round(np.log2(shared))
         columns[f"{comparison.name} level"] = level
         columns[f"{comparison.name} log_u"] = log_u
