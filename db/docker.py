@@ -95,7 +95,7 @@ class DockerStores:
                     f"Port {port} is taken by another program. Stop that program, or choose another port by "
                     f"{name.upper()} in .env."
                 )
-        raise MissingError(f"{refusal}: " + " ".join(said.splitlines()[-3:]))
+        raise MissingError(f"{refusal}: {said.splitlines()[-1] if said else 'it does not say why'}.")
 
 
 def _compose_command() -> list[str] | None:

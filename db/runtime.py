@@ -9,6 +9,7 @@ Usage: python db/runtime.py up | down | status | reset [--yes]
 import argparse
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +25,7 @@ from db.settings import Settings, settings
 
 POSTGRES_VERSION = 18
 # Seconds the stores may take until they answer: fresh containers make their data first.
-PATIENCE = {"docker": 120, "embedded": 20, "external": 10}
+PATIENCE = {"docker": 120, "embedded": 20, "external": 3}
 
 
 class Stores(Protocol):
@@ -99,6 +100,8 @@ def up(given: Settings = settings) -> None:
         if not choice.tentative:
             raise
         _say(given, f"  {error}")
+        with suppress(MdmError):
+            stores.stop()
         choice = Choice("embedded", "Docker answers but cannot run the stores")
         stores = EmbeddedStores(given)
         stores.start()
