@@ -5,8 +5,7 @@ import polars as pl
 from .text import WORDS, any_of, by_distinct, clean, fold, on_rows, settled
 
 NO_VALUE = any_of(WORDS["placeholders"]["words"] + WORDS["placeholders"]["places"])
-PLACEHOLDER_WORDS = rf"^(?:(?:{NO_VALUE})[ ,]*)+$"
-NOT_SAID = r"^(?:x+|[^\p{L}\p{N}]+)$"
+PLACEHOLDER = rf"^(?:(?:{NO_VALUE}[ ,]*)+|x+|[^\p{{L}}\p{{N}}]+)$"
 MARKUP = r"[<>{}\\=]"
 
 PLACEHOLDER_CODE = r"^(?:0+|9+|x+)$"
@@ -43,7 +42,7 @@ def normalize_postal_code(values: pl.Series) -> pl.DataFrame:
     reason = (
         pl.when(pl.col("text").is_null()).then(None)
         .when(pl.col("compact").str.contains(PLACEHOLDER_CODE)).then(pl.lit("placeholder"))
-        .when(pl.col("text").str.contains(PLACEHOLDER_WORDS) | (length == 0)).then(pl.lit("placeholder"))
+        .when(pl.col("text").str.contains(PLACEHOLDER)).then(pl.lit("placeholder"))
         .when(~postal_code.str.contains("[0-9]")).then(pl.lit("no_digits"))
         .when(length < 3).then(pl.lit("too_short"))
         .when(length > 10).then(pl.lit("too_long"))
@@ -77,7 +76,7 @@ def normalize_address(values: pl.Series) -> pl.DataFrame:
     address, length = pl.col("address"), pl.col("address").str.len_chars()
     reason = (
         pl.when(pl.col("text").is_null()).then(None)
-        .when(pl.col("text").str.contains(PLACEHOLDER_WORDS) | pl.col("text").str.contains(NOT_SAID)).then(pl.lit("placeholder"))
+        .when(pl.col("text").str.contains(PLACEHOLDER)).then(pl.lit("placeholder"))
         .when(pl.col("text").str.contains("@")).then(pl.lit("email"))
         .when(pl.col("text").str.contains(MARKUP)).then(pl.lit("invalid_characters"))
         .when(~address.str.contains(r"\p{L}")).then(pl.lit("no_letters"))
@@ -107,7 +106,7 @@ def normalize_city(values: pl.Series) -> pl.DataFrame:
     city, length = pl.col("city"), pl.col("city").str.len_chars()
     reason = (
         pl.when(pl.col("text").is_null()).then(None)
-        .when(pl.col("text").str.contains(PLACEHOLDER_WORDS) | pl.col("text").str.contains(NOT_SAID)).then(pl.lit("placeholder"))
+        .when(pl.col("text").str.contains(PLACEHOLDER)).then(pl.lit("placeholder"))
         .when(pl.col("text").str.contains("@")).then(pl.lit("email"))
         .when(pl.col("text").str.contains(MARKUP)).then(pl.lit("invalid_characters"))
         .when(~city.str.contains(r"\p{L}")).then(pl.lit("no_letters"))

@@ -4,15 +4,18 @@ from datetime import date
 
 import polars as pl
 
-from .text import WORDS, any_of, by_distinct, clean, fold, on_rows
+from .text import WORDS, any_of, by_distinct, clean, fold, on_rows, settled
 
 MONTHS = {name: int(month) for month, names in WORDS["months"].items() for name in names}
 PLACEHOLDERS = [date.fromisoformat(day) for day in WORDS["placeholders"]["dates"]]
 NO_DATE = rf"^(?:{any_of(WORDS['placeholders']['words'])}|[x?.-]+|0+|0000[-/.]00[-/.]00|00[-/.]00[-/.]0000)$"
 EARLIEST_YEAR = 1000
 
+ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 TIME = r"(?:[t ,]+[0-9]{1,2}[:.h][0-9]{2}.*)?"
 WEEKDAY = r"^(?:[a-z]{2,10}\.?,? )?"
+ORDINAL = r"(?:st|nd|rd|th|er|o|º|ª)?"
+MONTH = r"(?P<n>[a-z]{3,10})"
 YEAR = r"(?P<y>[0-9]{4}|'?[0-9]{2})"
 SPELLINGS = [
     # 1980-03-12, 1980/3/12, 1980.03.12, with or without a time behind
@@ -20,12 +23,13 @@ SPELLINGS = [
     # 19800312, 19800312T101500
     r"^(?P<y>[0-9]{4})(?P<m>[0-9]{2})(?P<d>[0-9]{2})(?:t[0-9]{4}z?|t?[0-9]{6}z?)?$",
     # 12 Mar 1980, 12th of March, 1980, 12-MAR-80, 12. März 1980, 12mar1980
-    rf"{WEEKDAY}(?P<d>[0-9]{{1,2}})(?:st|nd|rd|th|er|o|º|ª)?[-/. ]*(?:of |de |di )?(?P<n>[a-z]{{3,10}})[-/., ]*(?:de |del )?{YEAR}{TIME}$",
+    rf"{WEEKDAY}(?P<d>[0-9]{{1,2}}){ORDINAL}[-/. ]*(?:of |de |di )?{MONTH}[-/., ]*(?:del? )?{YEAR}{TIME}$",
     # March 12, 1980
-    rf"{WEEKDAY}(?P<n>[a-z]{{3,10}})[-/. ]*(?P<d>[0-9]{{1,2}})(?:st|nd|rd|th)?[-/., ]+{YEAR}{TIME}$",
+    rf"{WEEKDAY}{MONTH}[-/. ]*(?P<d>[0-9]{{1,2}}){ORDINAL}[-/., ]+{YEAR}{TIME}$",
     # 1980 Mar 12, 1980-MAR-12
-    rf"^(?P<y>[0-9]{{4}})[-/., ]*(?P<n>[a-z]{{3,10}})[-/., ]*(?P<d>[0-9]{{1,2}}){TIME}$",
+    rf"^(?P<y>[0-9]{{4}})[-/., ]*{MONTH}[-/., ]*(?P<d>[0-9]{{1,2}}){TIME}$",
 ]
+INCOMPLETE = r"^(?:[0-9]{4}(?:[-/.][0-9]{1,2})?|[0-9]{1,2}[-/.][0-9]{4}|[a-z]+\.? [0-9]{4})$"
 # 12/03/1980, 3.12.80: which is the day is not in the value.
 TWO_NUMBERS = rf"^(?P<a>[0-9]{{1,2}})[-/. ]+(?P<b>[0-9]{{1,2}})[-/. ]+{YEAR}{TIME}$"
 EIGHT_DIGITS = r"^(?P<a>[0-9]{2})(?P<b>[0-9]{2})(?P<y>[0-9]{4})$"
@@ -38,45 +42,49 @@ def normalize_date(values: pl.Series, today: date, day_first: bool = False) -> p
     day_first says how 03/04/1980 is read; 13/04/1980 and 04/13/1980 are read the only way they can be.
     Two-digit years lie in the hundred years before today. A time behind the date is dropped as written.
     """
-    # One value at a time: a spelling must not depend on what else the batch holds.
     text = fold(clean(values)).str.strip_chars(".,;'\" ")
     text = on_rows(text, text.str.contains(r"^[0-9]{8}\.0+$"), lambda rows: rows.str.head(8))
-    frame = pl.DataFrame({"text": text})
-    value, is_spelled = pl.col("text"), pl.lit(False)
-    candidates = []
-    for pattern in SPELLINGS:
-        groups = value.str.extract_groups(pattern)
-        named_month = "(?P<n>" in pattern
-        month = (
-            groups.struct.field("n").replace_strict(MONTHS, default=None)
-            if named_month
-            else groups.struct.field("m")
-        )
-        day = groups.struct.field("d")
-        candidates.append(_date(groups.struct.field("y"), month, day, today))
-        is_spelled |= day.is_not_null() & (month.is_not_null() if named_month else True)
-    for pattern in (TWO_NUMBERS, EIGHT_DIGITS):
-        groups = value.str.extract_groups(pattern)
-        first, second, year = (groups.struct.field(name) for name in ("a", "b", "y"))
-        readings = [_date(year, second, first, today), _date(year, first, second, today)]
-        candidates.extend(readings if day_first else readings[::-1])
-        is_spelled |= first.is_not_null()
-    frame = frame.with_columns(
-        day=pl.coalesce(_in_range(day, today) for day in candidates),
-        other=pl.coalesce(candidates),
-        is_spelled=is_spelled,
-    )
-    day = pl.col("day")
-    return frame.select(
-        birth_date=pl.when(~pl.col("other").is_in(PLACEHOLDERS) | (day != pl.col("other"))).then(day),
-        reason=pl.when(value.is_null()).then(None)
-        .when(pl.col("other").is_in(PLACEHOLDERS) | value.str.contains(NO_DATE)).then(pl.lit("placeholder"))
-        .when(day.is_not_null()).then(None)
-        .when(pl.col("other").is_not_null()).then(pl.lit("out_of_range"))
-        .when(pl.col("is_spelled")).then(pl.lit("no_such_day"))
-        .when(value.str.contains(r"^(?:[0-9]{4}(?:[-/.][0-9]{1,2})?|[0-9]{1,2}[-/.][0-9]{4}|[a-z]+\.? [0-9]{4})$")).then(pl.lit("incomplete"))
-        .otherwise(pl.lit("not_a_date")),
+    day = text.str.to_date("%Y-%m-%d", strict=False).set(~text.str.contains(ISO), None)
+    is_date = day.is_not_null()
+    other = (~is_date & text.is_not_null()).arg_true()
+    if len(other):
+        read = _read(text.gather(other), today, day_first)
+        day, is_date = day.scatter(other, read["day"]), is_date.scatter(other, read["is_date"])
+    frame = pl.DataFrame({"text": text, "day": day, "is_date": is_date})
+    day, text = pl.col("day"), pl.col("text")
+    reason = (
+        pl.when(text.is_null()).then(None)
+        .when(day.is_in(PLACEHOLDERS) | text.str.contains(NO_DATE)).then(pl.lit("placeholder"))
+        .when(_in_range(day, today)).then(None)
+        .when(day.is_not_null()).then(pl.lit("out_of_range"))
+        .when(pl.col("is_date")).then(pl.lit("no_such_day"))
+        .when(text.str.contains(INCOMPLETE)).then(pl.lit("incomplete"))
+        .otherwise(pl.lit("not_a_date"))
     )  # fmt: skip
+    return frame.select(settled(day, reason, "birth_date"), reason.alias("reason"))
+
+
+def _read(text: pl.Series, today: date, day_first: bool) -> pl.DataFrame:
+    """Columns day (the first reading in range, else the first there is) and is_date (spelled like one)."""
+    # One value at a time: how it is read must not depend on what else the batch holds.
+    value, is_date, readings = pl.col("text"), pl.lit(False), []
+    for pattern in SPELLINGS:
+        groups = value.str.extract_groups(pattern).struct
+        day = groups.field("d")
+        month = (
+            groups.field("n").replace_strict(MONTHS, default=None) if MONTH in pattern else groups.field("m")
+        )
+        readings.append(_date(groups.field("y"), month, day, today))
+        is_date |= day.is_not_null() & month.is_not_null()
+    for pattern in (TWO_NUMBERS, EIGHT_DIGITS):
+        first, second, year = (
+            value.str.extract_groups(pattern).struct.field(name) for name in ("a", "b", "y")
+        )
+        both = [_date(year, second, first, today), _date(year, first, second, today)]
+        readings += both if day_first else reversed(both)
+        is_date |= first.is_not_null()
+    in_range = [pl.when(_in_range(reading, today)).then(reading) for reading in readings]
+    return text.alias("text").to_frame().select(day=pl.coalesce(*in_range, *readings), is_date=is_date)
 
 
 def _date(year: pl.Expr, month: pl.Expr, day: pl.Expr, today: date) -> pl.Expr:
@@ -98,4 +106,4 @@ def _date(year: pl.Expr, month: pl.Expr, day: pl.Expr, today: date) -> pl.Expr:
 
 
 def _in_range(day: pl.Expr, today: date) -> pl.Expr:
-    return pl.when((day <= today) & (day.dt.year() >= EARLIEST_YEAR)).then(day)
+    return (day <= today) & (day.dt.year() >= EARLIEST_YEAR)

@@ -105,7 +105,11 @@ NOT_PLAIN_WORDS = (
     + NAMES["particles"]
     + ["o", "of", "baronet", "bart", "bt"]
 )
-NOT_PLAIN = rf"[^\p{{L}}\p{{M}} -]|(?i:(?:^| ){_group(NOT_PLAIN_WORDS)}(?: |$))|^\p{{Lu}}[\p{{Lu}}-]{{2}}.*\p{{Ll}}|^-|-$"
+NOT_PLAIN = (
+    r"[^\p{L}\p{M} -]|^-|-$"
+    rf"|(?i:(?:^| ){_group(NOT_PLAIN_WORDS)}(?: |$))"
+    r"|^\p{Lu}[\p{Lu}-]{2}.*\p{Ll}"  # perhaps DUPONT Jean
+)
 
 ENTITIES = {"&amp;": "&", "&#39;": "'", "&#x27;": "'", "&apos;": "'", "&quot;": '"', "&nbsp;": " "}
 EMPTY_WORD = any_of(PLACEHOLDERS["words"] + PLACEHOLDERS["names"])
@@ -151,7 +155,7 @@ def normalize_name(full: pl.Series, given: pl.Series, family: pl.Series) -> pl.D
     has_digits = given.str.contains(DIGITS).fill_null(False) | family.str.contains(DIGITS).fill_null(False)
     reason = (
         pl.when(has_digits).then(pl.lit("contains_digits"))
-        .when(given.is_null() & family.is_null()).then(pl.coalesce("full_reason", "given_reason", "family_reason"))
+        .when(given.is_null() & family.is_null()).then(pl.coalesce(pl.col("^.*_reason$")))
     )  # fmt: skip
     frame = frame.select(
         pl.when(~has_digits).then("given"), pl.when(~has_digits).then("family"), "generation", reason=reason

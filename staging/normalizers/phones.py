@@ -30,7 +30,7 @@ ONE_DIGIT = "|".join(f"{digit}{{5,}}" for digit in range(10))
 COUNTING = any_of(WORDS["placeholders"]["phone_digits"])
 NO_PHONE = any_of(WORDS["placeholders"]["words"])
 PLACEHOLDER = rf"(?i)^(?:\+?(?:{ONE_DIGIT}|{COUNTING})|{NO_PHONE}|[x?*+]*|0+)$"
-PLACEHOLDER_E164 = rf"^\+(?:{'|'.join(str(code) for code in sorted(COUNTRY_CODE_TO_REGION_CODE))})(?:{ONE_DIGIT}|{COUNTING}|[0-9]*0{{7}})$"
+PLACEHOLDER_E164 = rf"{COUNTRY_CODE}(?:{ONE_DIGIT}|{COUNTING}|[0-9]*0{{7}})$"
 
 COUNTRY_CODE_FOR_REGION = {
     region: phonenumbers.country_code_for_region(region) for region in phonenumbers.SUPPORTED_REGIONS

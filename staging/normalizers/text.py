@@ -67,7 +67,8 @@ def by_distinct(function: Callable[..., pl.DataFrame]) -> Callable[..., pl.DataF
 def clean(values: pl.Series) -> pl.Series:
     """Trimmed text in compatibility form (full-width to ASCII), one space between words, null where blank.
 
-    Apostrophes, dashes and digits of any script become the ASCII ones; zero-width, bidirectional and control characters vanish.
+    Apostrophes, dashes and Arabic and Indic digits become the ASCII ones; control characters, and those of
+    no width or for writing direction, vanish.
     """
     values = values.cast(pl.String)
     values = on_rows(
