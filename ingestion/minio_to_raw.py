@@ -252,7 +252,7 @@ def _store(
     refused = copy_lines(cursor, source, [chunk for _, _, chunk in chunks])
     keys = {object_id: key for object_id, key, _ in chunks}
     rejected = [(object_id, line) for object_id, _, chunk in chunks for line in chunk.rejected] + refused
-    text = "".join(
+    rows = [
         DELIMITER.join(
             (
                 source.name,
@@ -263,23 +263,22 @@ def _store(
                 copied(line.text),
                 str(run_id),
             )
-        )
-        + "\n"
+        ).encode()
         for object_id, line in rejected
-    )
-    _copy(cursor, "rejected_records", REJECTED_COLUMNS, text.encode())
+    ]
+    _copy(cursor, "rejected_records", REJECTED_COLUMNS, rows)
     for object_id, _, chunk in chunks:
-        yield object_id, chunk.row_count, len(chunk.rejected)
+        yield object_id, len(chunk.rows), len(chunk.rejected)
     for object_id, _ in refused:
         yield object_id, -1, 1
 
 
 def copy_lines(cursor: Cursor, source: Source, chunks: list[Chunk]) -> list[tuple[int, Rejected]]:
     """COPY the rows of chunks; returns (object_id, line) of those PostgreSQL does not take."""
-    text = b"".join(chunk.copy_text for chunk in chunks)
-    if _copy(cursor, source.raw_table, COLUMNS, text) == sum(chunk.row_count for chunk in chunks):
+    rows = [row for chunk in chunks for row in chunk.rows]
+    if _copy(cursor, source.raw_table, COLUMNS, rows) == len(rows):
         return []
-    rows = [row.split(DELIMITER.encode(), len(COLUMNS) - 1) for row in text.splitlines()]
+    rows = [row.split(DELIMITER.encode(), len(COLUMNS) - 1) for row in rows]
     cursor.execute(
         SQL("select object_id, line_number from raw.{} where object_id = any(%s)").format(
             Identifier(source.raw_table)
@@ -297,14 +296,14 @@ def copy_lines(cursor: Cursor, source: Source, chunks: list[Chunk]) -> list[tupl
     ]
 
 
-def _copy(cursor: Cursor, table: str, columns: tuple[str, ...], text: bytes) -> int:
-    """COPY text into a table of schema raw, leaving out what it does not read; returns the number of rows."""
-    if not text:
+def _copy(cursor: Cursor, table: str, columns: tuple[str, ...], rows: list[bytes]) -> int:
+    """COPY rows into a table of schema raw, leaving out what it does not read; returns how many it took."""
+    if not rows:
         return 0
     statement = SQL("copy raw.{} ({}) from stdin (delimiter {}, on_error ignore)").format(
         Identifier(table), SQL(", ").join(map(Identifier, columns)), Literal(DELIMITER)
     )
-    cursor.copy_expert(statement, io.BytesIO(text), size=COPY_BYTES)
+    cursor.copy_expert(statement, io.BytesIO(b"\n".join(rows)), size=COPY_BYTES)
     return cursor.rowcount
 
 

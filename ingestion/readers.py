@@ -60,20 +60,15 @@ class Rejected:
 
 @dataclass
 class Chunk:
-    """Some lines of an object: `copy_text` has `row_count` rows of COLUMNS for COPY (delimiter DELIMITER)."""
+    """Some lines of an object. `rows`: COPY text of COLUMNS with DELIMITER between, without line ends."""
 
-    parts: list[bytes] = field(default_factory=list)
-    row_count: int = 0
+    rows: list[bytes] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-
-    @property
-    def copy_text(self) -> bytes:
-        return b"".join(self.parts)
 
     @property
     def size(self) -> int:
         """Bytes held, about."""
-        return sum(map(len, self.parts)) + sum(len(line.text) + 100 for line in self.rejected)
+        return sum(map(len, self.rows)) + sum(len(line.text) + 100 for line in self.rejected)
 
 
 class BadLine(Exception):
@@ -162,7 +157,7 @@ class _JsonReading(_Reading):
             self._add_slowly(chunk, enumerate(lines, block.first))
             return
         decode, head, latest, is_erased = self.reader.decode, self.head, self.latest, self.reader.is_erased
-        add = chunk.parts.append
+        add, parse_time = chunk.rows.append, datetime.fromisoformat
         for number, line in enumerate(lines, block.first):
             try:
                 record = decode(line)
@@ -174,26 +169,22 @@ class _JsonReading(_Reading):
                 if moment is None:
                     moment = self.arrival
                 elif type(moment) is str and moment[4:20:3] in UTC_MARKS and moment[-1] == "Z":
-                    datetime.fromisoformat(moment)
+                    parse_time(moment)
                     if not "1970" <= moment <= latest:
                         raise ValueError
                 else:
                     moment = self.event_time(moment)
-                if b"\\" in line:
+                if is_erased and is_erased(record_id):
+                    raise BadLine
+                if block.has_escapes and b"\\" in line:
                     if NUL_ESCAPE.search(line):
                         raise ValueError
                     record_id, line = copied(record_id), line.replace(b"\\", b"\\\\")
             except (msgspec.DecodeError, ValueError, RecursionError, BadLine):
                 self._add_slowly(chunk, [(number, line)])
                 continue
-            if is_erased and is_erased(str(record.record_id)):
-                chunk.rejected.append(Rejected(number, "erased", ""))
-                continue
             deleted = "t" if record.is_deleted else "f"
-            add(f"{head}{number}\x01{deleted}\x01{moment}\x01{record_id}\x01".encode())
-            add(line)
-            add(b"\n")
-            chunk.row_count += 1
+            add(f"{head}{number}\x01{deleted}\x01{moment}\x01{record_id}\x01".encode() + line)
 
     def _add_slowly(self, chunk: Chunk, lines: Iterable[tuple[int, bytes]]) -> None:
         for number, line in lines:
@@ -210,8 +201,7 @@ class _JsonReading(_Reading):
             head = DELIMITER.join(
                 (f"{self.head}{number}", "t" if deleted else "f", moment, copied(record_id), "")
             )
-            chunk.parts += (head.encode(), line.replace(b"\\", b"\\\\").replace(b"\r", b"\\r"), b"\n")
-            chunk.row_count += 1
+            chunk.rows.append(head.encode() + line.replace(b"\\", b"\\\\").replace(b"\r", b"\\r"))
 
     def _examine(self, line: bytes) -> tuple[str, str, bool]:
         """Record id, time and whether it is withdrawn, of every line the hot path accepts and some more."""
@@ -400,21 +390,22 @@ class _CsvReading(_Reading):
             (f"{self.head}{number}", "t" if deleted in TRUE else "f", moment, copied(record_id), "")
         )
         payload = msgspec.json.encode(dict(zip(self.header, row, strict=True)))
-        chunk.parts += (head.encode(), payload.replace(b"\\", b"\\\\"), b"\n")
-        chunk.row_count += 1
+        chunk.rows.append(head.encode() + payload.replace(b"\\", b"\\\\"))
 
 
 @dataclass
 class _Lines:
     """Whole lines of an object, without their ends, from line number `first` on.
 
-    is_plain: there is nothing in them that a JSON parser lets pass and PostgreSQL or COPY would trip over.
+    is_plain: they are UTF-8, no longer and no deeper than allowed, and have no stray carriage return.
+    has_escapes: there are backslashes in them.
     damage: what ended the object early.
     """
 
     first: int
     lines: list[bytes]
     is_plain: bool = False
+    has_escapes: bool = False
     is_last: bool = False
     damage: Rejected | None = None
 
@@ -437,7 +428,7 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[_Lines]:
             if b"\r" in text:
                 text = text.removesuffix(b"\r").replace(b"\r\n", b"\n")
             lines = text.split(b"\n")
-            yield _Lines(number, lines, _is_plain(text, lines))
+            yield _Lines(number, lines, _is_plain(text, lines), b"\\" in text)
             number += len(lines)
     except Damaged as error:
         damage = Rejected(number, str(error), _kept(rest))
