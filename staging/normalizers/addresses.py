@@ -48,9 +48,7 @@ def normalize_postal_code(values: pl.Series) -> pl.DataFrame:
         .when(length > 10).then(pl.lit("too_long"))
         .otherwise(None)
     )  # fmt: skip
-    return frame.with_columns(code=code).select(
-        settled(postal_code, reason, "postal_code"), reason.alias("reason")
-    )
+    return settled(frame.with_columns(code=code), reason, postal_code=postal_code)
 
 
 @by_distinct
@@ -84,7 +82,7 @@ def normalize_address(values: pl.Series) -> pl.DataFrame:
         .when(length > 250).then(pl.lit("too_long"))
         .otherwise(None)
     )  # fmt: skip
-    return frame.select(settled(address, reason, "address"), reason.alias("reason"))
+    return settled(frame, reason, address=address)
 
 
 @by_distinct
@@ -113,7 +111,7 @@ def normalize_city(values: pl.Series) -> pl.DataFrame:
         .when(length > 100).then(pl.lit("too_long"))
         .otherwise(None)
     )  # fmt: skip
-    return frame.select(settled(city, reason, "city"), reason.alias("reason"))
+    return settled(frame, reason, city=city)
 
 
 def _words(text: pl.Series) -> pl.Series:

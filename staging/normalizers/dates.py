@@ -61,7 +61,7 @@ def normalize_date(values: pl.Series, today: date, day_first: bool = False) -> p
         .when(text.str.contains(INCOMPLETE)).then(pl.lit("incomplete"))
         .otherwise(pl.lit("not_a_date"))
     )  # fmt: skip
-    return frame.select(settled(day, reason, "birth_date"), reason.alias("reason"))
+    return settled(frame, reason, birth_date=day)
 
 
 def _read(text: pl.Series, today: date, day_first: bool) -> pl.DataFrame:

@@ -57,11 +57,7 @@ def normalize_email(values: pl.Series) -> pl.DataFrame:
         pl.when(gmail).then(untagged.str.replace_all(".", "", literal=True) + "@gmail.com")
         .otherwise(untagged + "@" + domain)
     )  # fmt: skip
-    return frame.select(
-        settled(pl.col("address"), reason, "email"),
-        settled(mailbox, reason, "mailbox"),
-        reason.alias("reason"),
-    )
+    return settled(frame, reason, email=pl.col("address"), mailbox=mailbox)
 
 
 def _unwrapped(addresses: pl.Series) -> pl.Series:

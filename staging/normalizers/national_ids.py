@@ -26,4 +26,4 @@ def normalize_national_id(values: pl.Series) -> pl.DataFrame:
         .when(national_id.str.len_chars() > LONGEST).then(pl.lit("too_long"))
         .otherwise(None)
     )  # fmt: skip
-    return frame.select(settled(national_id, reason, "national_id"), reason.alias("reason"))
+    return settled(frame, reason, national_id=national_id)

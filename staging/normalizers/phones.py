@@ -150,51 +150,51 @@ def settled_by_plan(numbers: pl.Series, region: str) -> pl.Series:
 
 
 def _dialled_from_abroad(digits: pl.Series, plan: NumberingPlan) -> pl.Series:
-    return pl.select(_e164(_without_trunk_prefix(pl.lit(digits), plan), plan)).to_series()
+    return _e164(_without_trunk_prefix(digits, plan), plan)
 
 
 def _dialled_at_home(digits: pl.Series, plan: NumberingPlan) -> pl.Series:
     """Digits without a plus: a national number, or one with the country code and the plus left out."""
-    number = pl.lit(digits)
-    is_national = number.str.contains(plan.general)
-    starts_with_code = number.str.starts_with(plan.country_code)
-    after_code = number.str.slice(len(plan.country_code))
+    has_code = digits.str.starts_with(plan.country_code) & ~digits.str.contains(plan.general)
+    with_code = digits.filter(has_code)
+    national = _without_trunk_prefix(
+        digits.set(has_code | digits.str.contains(plan.dials_abroad), None), plan
+    )
+    return _e164(national.scatter(has_code.arg_true(), _without_country_code(with_code, plan)), plan)
+
+
+def _without_country_code(digits: pl.Series, plan: NumberingPlan) -> pl.Series:
+    national = digits.str.slice(len(plan.country_code))
+    unsure = ~national.str.contains(plan.general) | digits.str.contains(plan.dials_abroad)
     if plan.trunk_prefix:
-        # A prefix behind the country code, or an ambiguous one, is for the package.
-        after_code = pl.when(~after_code.str.contains(plan.trunk_prefix)).then(after_code)
-    after_code = pl.when(after_code.str.contains(plan.general)).then(after_code)
-    national = (
-        pl.when(number.str.contains(plan.dials_abroad)).then(None)
-        .when(starts_with_code & ~is_national).then(after_code)
-        .otherwise(_without_trunk_prefix(number, plan))
-    )  # fmt: skip
-    return pl.select(_e164(national, plan)).to_series()
+        unsure |= national.str.contains(plan.trunk_prefix)
+    return national.set(unsure, None)
 
 
-def _without_trunk_prefix(number: pl.Expr, plan: NumberingPlan) -> pl.Expr:
-    """The national number, null where it takes the package to tell."""
+def _without_trunk_prefix(digits: pl.Series, plan: NumberingPlan) -> pl.Series:
+    """National numbers, null where it takes the package to tell."""
     if plan.trunk_prefix is None:
-        return number
-    stripped = number.str.replace(plan.trunk_prefix, "")
-    has_prefix = number.str.contains(plan.trunk_prefix)
+        return digits
+    return on_rows(digits, digits.str.contains(plan.trunk_prefix), lambda rows: _stripped(rows, plan))
+
+
+def _stripped(digits: pl.Series, plan: NumberingPlan) -> pl.Series:
+    stripped = digits.str.replace(plan.trunk_prefix, "")
+    stripped = stripped.set(~_is_number(stripped, plan), None)
     if plan.rewrites_number:
-        return pl.when(~has_prefix).then(number)
+        return stripped.clear(len(stripped))
     # The prefix is part of the number where the number is one with it and none without it.
-    is_part = number.str.contains(plan.general) & ~stripped.str.contains(plan.general)
-    return (
-        pl.when(~has_prefix | is_part).then(number)
-        .when(_is_number(stripped, plan)).then(stripped)
-        .otherwise(None)
-    )  # fmt: skip
+    is_part = digits.str.contains(plan.general) & stripped.is_null()
+    return stripped.zip_with(~is_part, digits)
 
 
-def _is_number(national: pl.Expr, plan: NumberingPlan) -> pl.Expr:
+def _is_number(national: pl.Series, plan: NumberingPlan) -> pl.Series:
     return national.str.len_bytes().is_in(plan.lengths) & national.str.contains(plan.country_general)
 
 
-def _e164(national: pl.Expr, plan: NumberingPlan) -> pl.Expr:
-    long_enough = national.str.len_bytes() + len(plan.country_code) >= FEWEST_DIGITS
-    return pl.when(_is_number(national, plan) & long_enough).then("+" + plan.country_code + national)
+def _e164(national: pl.Series, plan: NumberingPlan) -> pl.Series:
+    long_enough = national.str.len_bytes() >= FEWEST_DIGITS - len(plan.country_code)
+    return "+" + plan.country_code + national.set(~(_is_number(national, plan) & long_enough), None)
 
 
 def _settled_by_package(numbers: pl.Series, region: str) -> pl.DataFrame:

@@ -107,6 +107,9 @@ def _folded(lower: pl.Series) -> pl.Series:
     )
 
 
-def settled(value: pl.Expr, reason: pl.Expr, name: str) -> pl.Expr:
-    """The value where no reason speaks against it."""
-    return pl.when(reason.is_null()).then(value).alias(name)
+def settled(frame: pl.DataFrame, reason: pl.Expr, **values: pl.Expr) -> pl.DataFrame:
+    """The values where no reason speaks against them, and the reason, evaluated once."""
+    is_valid = pl.col("reason").is_null()
+    return frame.with_columns(reason=reason).select(
+        *(pl.when(is_valid).then(value).alias(name) for name, value in values.items()), "reason"
+    )
