@@ -362,9 +362,10 @@ prepare() {
 
 # hold_home: this MDM_HOME is ours alone until this shell and its children have ended
 hold_home() {
-    mkdir -p -- "$home"
+    # Open to the servers' user, where root starts them.
+    [[ -d $home ]] || { mkdir -p -- "$home" && chmod 755 -- "$home"; } 2>/dev/null || true
     { exec 9>>"$home/run.lock"; } 2>/dev/null ||
-        fail 3 "The folder $home belongs to another user. Run as that user, or choose another folder" \
+        fail 3 "$(id -un) may not write to the folder $home. Run as its owner, or choose another folder" \
             "by MDM_HOME in .env."
     lock "$PYTHON" 9 ||
         fail 1 "Another run is at work here (process $(<"$home/run.lock")). Wait until it has ended," \

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -295,16 +296,31 @@ def wait_for(condition, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-def run_states(project: Project) -> list[str]:
+def has_child(process: psutil.Process, script: str) -> bool:
+    """Whether the process has started this script; a child may end while it is asked."""
+    for child in process.children():
+        with suppress(psutil.Error):
+            if script in " ".join(child.cmdline()):
+                return True
+    return False
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it still runs; one that ended may keep its line in the process table."""
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def last_run(project: Project) -> str:
+    """How the last run ended, by its receipt."""
     said = project.run("psql", "-Atc", "select status from gold.pipeline_runs order by run_id desc limit 1")
-    return said.stdout.split()
+    return said.stdout.strip()
 
 
 def test_ctrl_c_stops_the_phase_and_the_second_run_is_refused(project: Project):
     running = project.start("--only", "1", "--records", "400000")
     script = psutil.Process(running.pid)
     try:
-        wait_for(lambda: any("run_producers.py" in " ".join(child.cmdline()) for child in script.children()))
+        wait_for(lambda: has_child(script, "run_producers.py"))
         assert "Another run is at work" in one_paragraph(project.run("--only", "2"), 1)
         assert "Another run is at work" in one_paragraph(project.run("down"), 1)
         at_work = script.children(recursive=True)
@@ -314,10 +330,15 @@ def test_ctrl_c_stops_the_phase_and_the_second_run_is_refused(project: Project):
         running.kill()
     assert running.returncode == 130, said
     assert "Stopped." in said and "Traceback" not in said
-    wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in at_work))
-    assert run_states(project) == ["failed"]
+    wait_for(lambda: not any(is_alive(child) for child in at_work))
+    assert last_run(project) == "failed"
     assert project.run("--only", "1", "--records", "20").returncode == 0
-    assert run_states(project) == ["done"]
+    assert last_run(project) == "done"
+
+
+def test_a_home_that_cannot_be_written_is_named(project: Project):
+    said = one_paragraph(project.run("up", MDM_HOME="/proc/mdm"), 3)
+    assert "/proc/mdm" in said and "MDM_HOME" in said
 
 
 def test_reset_asks_first_and_then_leaves_nothing(project: Project):
