@@ -7,19 +7,25 @@ Usage: python matching/run_blocking.py
 """
 
 import argparse
+import tomllib
+from pathlib import Path
 
 from psycopg2.extras import execute_values
 
 from db.errors import ConfigurationError, run_script
 from db.phase import Phase, phase
+from matching.blocking import read_blocking
 
+MODEL_FILE = Path(__file__).with_name("model.toml")
 # A block over its rule's limit pairs everybody with this many of its profiles.
 ANCHORS = 5
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the phase."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.parse_args(argv)
     with phase("4.5", "run_blocking") as work:
         block(work)
@@ -46,13 +52,15 @@ def block(work: Phase) -> None:
 
 def bring_in_rules(work: Phase) -> bool:
     """Store the rules of model.toml; true when they changed, and all keys with them."""
-    from matching.model import ModelError, read_blocking_rules
-
     try:
-        declared = [(place, rule.name, list(rule.key), rule.limit) for place, rule in enumerate(read_blocking_rules(), 1)]
-    except ModelError as error:
+        tables = tomllib.loads(MODEL_FILE.read_text(encoding="utf-8"))
+        rules = read_blocking(tables.get("blocking", []))
+    except ValueError as error:
         raise ConfigurationError(f"matching/model.toml: {error}. Mend it and run again.") from error
-    work.cursor.execute("select rule_id, rule_name, key_terms, block_limit from staging.blocking_rules order by rule_id")
+    declared = [(place, rule.name, list(rule.key), rule.limit) for place, rule in enumerate(rules, start=1)]
+    work.cursor.execute(
+        "select rule_id, rule_name, key_terms, block_limit from staging.blocking_rules order by rule_id"
+    )
     known = work.cursor.fetchall()
     if known == declared:
         return False

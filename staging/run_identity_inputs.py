@@ -19,7 +19,9 @@ HERE = Path(__file__).resolve().parent
 
 def main(argv: list[str] | None = None) -> int:
     """Run the phase."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.parse_args(argv)
     with phase("4", "run_identity_inputs") as work:
         unite(work)
@@ -35,9 +37,9 @@ def unite(work: Phase) -> None:
         work.cursor.execute(SQL("select 1 from staging.{} where run_id > %s limit 1").format(table), (mark,))
         if work.cursor.fetchone():
             changed.append(
-                SQL("select {} as source_system, records.* from staging.{} as records where records.run_id > {}").format(
-                    Literal(source_system), table, Literal(mark)
-                )
+                SQL(
+                    "select {} as source_system, records.* from staging.{} as records where records.run_id > {}"
+                ).format(Literal(source_system), table, Literal(mark))
             )
         work.advance(f"staging.{staging_table}")
     if not changed:

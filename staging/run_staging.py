@@ -27,7 +27,9 @@ BATCH_ROWS = 250_000
 
 def main(argv: list[str] | None = None) -> int:
     """Run the phase."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.parse_args(argv)
     with phase("3", "run_staging") as work:
         stage_all(work)
@@ -62,7 +64,9 @@ def stage_all(work: Phase) -> None:
 
 def configuration_of(source: dict) -> str:
     """Hash of what decides how a line of this source is read."""
-    text = json.dumps([source["attributes"], source["day_first"], source["region"], settings.mdm_default_region])
+    text = json.dumps(
+        [source["attributes"], source["day_first"], source["region"], settings.mdm_default_region]
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -102,7 +106,11 @@ def stage_source(work: Phase, source: dict, objects: list[tuple[int, int]], bar)
     )
     delivery = dict(work.cursor.fetchall())
     today = datetime.now(UTC).date()
-    with connect() as reader_connection, reader_connection.cursor() as reader, ThreadPoolExecutor(1) as writer:
+    with (
+        connect() as reader_connection,
+        reader_connection.cursor() as reader,
+        ThreadPoolExecutor(1) as writer,
+    ):
         pending = None
         for batch in batches(objects):
             from staging.source_records import clean_records

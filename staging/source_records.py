@@ -9,7 +9,6 @@ import msgspec
 import polars as pl
 
 from staging.normalizers import (
-    clean,
     normalize_address,
     normalize_city,
     normalize_date,
@@ -19,6 +18,7 @@ from staging.normalizers import (
     normalize_phone,
     normalize_postal_code,
 )
+from staging.normalizers.text import clean
 
 COLUMNS = [
     "record_key",
@@ -74,7 +74,9 @@ def clean_records(
     full_name = pl.select(
         pl.coalesce(
             taken("name"),
-            pl.concat_str([taken("given_name"), taken("family_name")], separator=" ", ignore_nulls=True).replace("", None),
+            pl.concat_str(
+                [taken("given_name"), taken("family_name")], separator=" ", ignore_nulls=True
+            ).replace("", None),
         )
     ).to_series()
     reasons = {
@@ -87,24 +89,30 @@ def clean_records(
         "postal_code": (taken("postal_code"), postal_codes["reason"]),
         "national_id": (taken("national_id"), national_ids["reason"]),
     }
-    return lines.select(
-        "record_key", "object_id", "line_number", "is_deleted", "event_ts", "record_id"
-    ).with_columns(
-        dates["birth_date"],
-        emails["email"],
-        emails["mailbox"].alias("email_mailbox"),
-        phones["phone"],
-        names["name"],
-        names["given_name"],
-        names["family_name"],
-        pl.select(pl.when(addresses["address"].is_not_null()).then(clean(taken("address")))).to_series().alias("address"),
-        addresses["address"].alias("address_key"),
-        pl.select(pl.when(cities["city"].is_not_null()).then(clean(taken("city")))).to_series().alias("city"),
-        cities["city"].alias("city_key"),
-        postal_codes["postal_code"],
-        national_ids["national_id"],
-        issues_of(reasons).alias("issues"),
-    ).select(COLUMNS)
+    return (
+        lines.select("record_key", "object_id", "line_number", "is_deleted", "event_ts", "record_id")
+        .with_columns(
+            dates["birth_date"],
+            emails["email"],
+            emails["mailbox"].alias("email_mailbox"),
+            phones["phone"],
+            names["name"],
+            names["given_name"],
+            names["family_name"],
+            pl.select(pl.when(addresses["address"].is_not_null()).then(clean(taken("address"))))
+            .to_series()
+            .alias("address"),
+            addresses["address"].alias("address_key"),
+            pl.select(pl.when(cities["city"].is_not_null()).then(clean(taken("city"))))
+            .to_series()
+            .alias("city"),
+            cities["city"].alias("city_key"),
+            postal_codes["postal_code"],
+            national_ids["national_id"],
+            issues_of(reasons).alias("issues"),
+        )
+        .select(COLUMNS)
+    )
 
 
 def latest_versions(lines: pl.DataFrame, delivery: dict[int, int]) -> pl.DataFrame:
@@ -127,7 +135,9 @@ def latest_versions(lines: pl.DataFrame, delivery: dict[int, int]) -> pl.DataFra
 
 def attribute_values(payloads: pl.Series, mapping: dict[str, str | list[str]]) -> dict[str, pl.Series]:
     """The mapped fields of JSON lines as one text column per canonical attribute; null where absent."""
-    fields = sorted({field for named in mapping.values() for field in ([named] if isinstance(named, str) else named)})
+    fields = sorted(
+        {field for named in mapping.values() for field in ([named] if isinstance(named, str) else named)}
+    )
     safe = [f"field_{number}" for number in range(len(fields))]
     line_type = msgspec.defstruct(
         "Line",
@@ -144,7 +154,9 @@ def attribute_values(payloads: pl.Series, mapping: dict[str, str | list[str]]) -
         attribute: columns[named]
         if isinstance(named, str)
         else pl.select(
-            pl.concat_str([columns[field] for field in named], separator=" ", ignore_nulls=True).replace("", None)
+            pl.concat_str([columns[field] for field in named], separator=" ", ignore_nulls=True).replace(
+                "", None
+            )
         ).to_series()
         for attribute, named in mapping.items()
     }
@@ -155,7 +167,8 @@ def issues_of(reasons: dict[str, tuple[pl.Series, pl.Series]]) -> pl.Series:
     faults = [
         pl.select(
             pl.when(reason.is_not_null()).then(
-                pl.lit(f'"{attribute}":') + pl.struct(value.alias("value"), reason.alias("reason")).struct.json_encode()
+                pl.lit(f'"{attribute}":')
+                + pl.struct(value.alias("value"), reason.alias("reason")).struct.json_encode()
             )
         )
         .to_series()

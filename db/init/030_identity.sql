@@ -53,8 +53,7 @@ create table if not exists identity.customer_identity_map (
     record_key bigint primary key,
     run_id integer not null,
     match_confidence real not null check (match_confidence between 0 and 100),
-    global_customer_id uuid not null
-    references identity.customers (global_customer_id),
+    global_customer_id uuid not null,
     home_customer_id uuid not null,
     assigned_by text not null
     check (assigned_by in ('alone', 'same_profile', 'link', 'steward')),
@@ -99,7 +98,8 @@ on identity.customer_id_lineage (run_id);
 
 create table if not exists identity.steward_match_decisions (
     decision_id bigint generated always as identity primary key,
-    judgement text not null check (judgement in ('same', 'different')),
+    judgement text not null
+    check (judgement in ('same', 'different', 'split')),
     made_by text not null,
     call text not null,
     steward text not null check (steward <> ''),
@@ -112,7 +112,7 @@ create table if not exists identity.steward_match_decisions (
     check ((withdrawn_at is null) = (withdrawn_by is null))
 );
 comment on table identity.steward_match_decisions is
-'One row per decision of a steward that records are the same person or different ones; added and withdrawn, never edited';
+'One row per decision of a steward that records are the same person or different ones; split is both: side 1 stays together and apart from side 2. Added and withdrawn, never edited';
 
 create table if not exists identity.steward_decision_records (
     decision_id bigint not null
@@ -124,7 +124,7 @@ create table if not exists identity.steward_decision_records (
     primary key (decision_id, record_key)
 );
 comment on table identity.steward_decision_records is
-'One row per record of a decision. same: all its records belong together. different: no record of side 1 belongs with one of side 2';
+'One row per record of a decision. same: all its records belong together. different and split: no record of side 1 belongs with one of side 2';
 create index if not exists steward_decision_records_record_key
 on identity.steward_decision_records (record_key);
 
@@ -146,6 +146,27 @@ comment on table identity.match_links is
 create index if not exists match_links_right
 on identity.match_links (right_profile_key);
 create index if not exists match_links_run_id on identity.match_links (run_id);
+
+create table if not exists identity.applied_decisions (
+    decision_id bigint primary key
+    references identity.steward_match_decisions (decision_id)
+);
+comment on table identity.applied_decisions is
+'One row per steward decision that the last identity resolution took into account';
+
+-- The n-th id that a record can found a customer with: a UUID of version 8
+-- (RFC 9562), so that the same records get the same ids.
+create or replace function identity.founded_customer_id(
+    record_key bigint, attempt integer
+)
+returns uuid
+language sql immutable strict parallel safe
+return overlay(
+    overlay(
+        md5('customer' || chr(31) || record_key || chr(31) || attempt)
+        placing '8' from 13
+    ) placing '8' from 17
+)::uuid;
 
 -- The id that now stands for any id that ever existed; null for an unknown one.
 create or replace function identity.current_customer_id(any_customer_id uuid)

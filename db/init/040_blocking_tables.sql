@@ -793,7 +793,7 @@ begin
 end
 $function$;
 
--- Forget all keys and their indexes, for rules that changed.
+-- Forget all keys and what was found by them, for rules that changed.
 create or replace function staging.drop_blocking_keys()
 returns void
 language plpgsql
@@ -810,7 +810,12 @@ begin
             'blocking_keys_rule_' || rule.rule_id
         );
     end loop;
-    truncate staging.blocking_keys, staging.capped_blocks;
+    truncate
+        staging.blocking_keys,
+        staging.capped_blocks,
+        staging.shared_values,
+        staging.identity_match_candidates_blocked,
+        staging.identity_match_candidates;
     delete from staging.blocking_rules;
 end
 $function$;

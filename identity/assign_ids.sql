@@ -1,0 +1,412 @@
+-- From clusters of records to global_customer_ids that stay.
+-- Takes the temp table resolved_records (record_key, cluster, match_confidence,
+-- assigned_by). Every record of every customer in it is in it, so that a
+-- cluster is a whole customer.
+
+-- One row per resolved record, with the customer it was in and its first one.
+create temp table record_moves on commit drop as
+select
+    resolved_records.record_key,
+    resolved_records.cluster,
+    resolved_records.match_confidence,
+    resolved_records.assigned_by,
+    identity_inputs.source_system,
+    identity_inputs.record_id,
+    customer_identity_map.global_customer_id as old_customer_id,
+    customer_identity_map.home_customer_id
+from resolved_records
+inner join staging.identity_inputs
+    on resolved_records.record_key = identity_inputs.record_key
+left join identity.customer_identity_map
+    on resolved_records.record_key = customer_identity_map.record_key;
+analyze record_moves;
+
+-- One row per id there was: the cluster that most of its records are in, which
+-- keeps it; ties go to the cluster with the smallest record.
+create temp table kept_ids on commit drop as
+select distinct on (shares.old_customer_id)
+    shares.old_customer_id as global_customer_id,
+    shares.cluster
+from (
+    select
+        record_moves.old_customer_id,
+        record_moves.cluster,
+        count(*) as record_count,
+        min(record_moves.record_key) as first_record_key
+    from record_moves
+    where record_moves.old_customer_id is not null
+    group by record_moves.old_customer_id, record_moves.cluster
+) as shares
+order by
+    shares.old_customer_id,
+    shares.record_count desc,
+    shares.first_record_key;
+analyze kept_ids;
+
+-- One row per cluster that had an id: of several, the one with most records
+-- survives, then the oldest, then the smallest.
+create temp table cluster_ids on commit drop as
+select distinct on (kept_ids.cluster)
+    kept_ids.cluster,
+    kept_ids.global_customer_id,
+    false as is_opened
+from kept_ids
+inner join identity.customers
+    on kept_ids.global_customer_id = customers.global_customer_id
+order by
+    kept_ids.cluster,
+    customers.record_count desc,
+    customers.created_run_id,
+    customers.global_customer_id;
+create index on cluster_ids (global_customer_id);
+analyze cluster_ids;
+
+-- An un-merge: a cluster left without an id takes back the one most of its
+-- records came with, if nobody lives under it.
+insert into cluster_ids (cluster, global_customer_id, is_opened)
+select distinct on (claims.home_customer_id)
+    claims.cluster,
+    claims.home_customer_id,
+    true
+from (
+    select distinct on (record_moves.cluster)
+        record_moves.cluster,
+        record_moves.home_customer_id,
+        count(*) as record_count
+    from record_moves
+    inner join identity.customers
+        on record_moves.home_customer_id = customers.global_customer_id
+    where
+        customers.status <> 'live'
+        and not exists (
+            select 1
+            from cluster_ids
+            where cluster_ids.cluster = record_moves.cluster
+        )
+    group by record_moves.cluster, record_moves.home_customer_id
+    order by
+        record_moves.cluster, count(*) desc, record_moves.home_customer_id
+) as claims
+order by
+    claims.home_customer_id, claims.record_count desc, claims.cluster;
+
+-- The rest are founded by their smallest record, under the first of its ids
+-- that nobody lives under; mostly the very first.
+create temp table founders on commit drop as
+select
+    record_moves.cluster,
+    min(record_moves.record_key) as record_key
+from record_moves
+where not exists (
+    select 1
+    from cluster_ids
+    where cluster_ids.cluster = record_moves.cluster
+)
+group by record_moves.cluster;
+analyze founders;
+
+insert into cluster_ids (cluster, global_customer_id, is_opened)
+select
+    founders.cluster,
+    identity.founded_customer_id(founders.record_key, 0),
+    true
+from founders
+where
+    not exists (
+        select 1
+        from identity.customers
+        where
+            customers.status = 'live'
+            and customers.global_customer_id
+            = identity.founded_customer_id(founders.record_key, 0)
+    )
+    and not exists (
+        select 1
+        from cluster_ids
+        where
+            cluster_ids.global_customer_id
+            = identity.founded_customer_id(founders.record_key, 0)
+    );
+analyze cluster_ids;
+
+insert into cluster_ids (cluster, global_customer_id, is_opened)
+select
+    founders.cluster,
+    founded.global_customer_id,
+    true
+from founders
+cross join lateral (
+    select ids.global_customer_id
+    from generate_series(1, 1000) as attempts (attempt)
+    cross join lateral (
+        select
+            identity.founded_customer_id(
+                founders.record_key, attempts.attempt
+            ) as global_customer_id
+    ) as ids
+    where
+        not exists (
+            select 1
+            from identity.customers
+            where
+                customers.global_customer_id = ids.global_customer_id
+                and customers.status = 'live'
+        )
+        and not exists (
+            select 1
+            from cluster_ids
+            where cluster_ids.global_customer_id = ids.global_customer_id
+        )
+    order by attempts.attempt
+    limit 1
+) as founded
+where not exists (
+    select 1
+    from cluster_ids
+    where cluster_ids.cluster = founders.cluster
+);
+
+-- One row per customer whose members changed, or an attribute of a member.
+create temp table changed_customers on commit drop as
+select cluster_ids.global_customer_id
+from record_moves
+inner join cluster_ids on record_moves.cluster = cluster_ids.cluster
+where
+    record_moves.old_customer_id is distinct from cluster_ids.global_customer_id
+union
+select record_moves.old_customer_id
+from record_moves
+inner join cluster_ids on record_moves.cluster = cluster_ids.cluster
+where record_moves.old_customer_id <> cluster_ids.global_customer_id
+union
+select cluster_ids.global_customer_id
+from record_moves
+inner join cluster_ids on record_moves.cluster = cluster_ids.cluster
+inner join staging.identity_inputs
+    on record_moves.record_key = identity_inputs.record_key
+where identity_inputs.run_id > %(input_mark)s
+union
+select customer_identity_map.global_customer_id
+from identity.customer_identity_map
+inner join staging.identity_inputs
+    on customer_identity_map.record_key = identity_inputs.record_key
+where identity_inputs.is_deleted and identity_inputs.run_id > %(input_mark)s;
+
+analyze changed_customers;
+
+-- Records withdrawn at their source leave.
+delete from identity.customer_identity_map
+using staging.identity_inputs
+where
+    customer_identity_map.record_key = identity_inputs.record_key
+    and identity_inputs.is_deleted
+    and identity_inputs.run_id > %(input_mark)s;
+
+insert into identity.customer_identity_map as known (
+    record_key,
+    run_id,
+    match_confidence,
+    global_customer_id,
+    home_customer_id,
+    assigned_by,
+    source_system,
+    record_id
+)
+select
+    record_moves.record_key,
+    %(run_id)s,
+    record_moves.match_confidence,
+    cluster_ids.global_customer_id,
+    coalesce(record_moves.home_customer_id, cluster_ids.global_customer_id),
+    record_moves.assigned_by,
+    record_moves.source_system,
+    record_moves.record_id
+from record_moves
+inner join cluster_ids on record_moves.cluster = cluster_ids.cluster
+on conflict (record_key) do update
+    set
+        run_id = excluded.run_id,
+        match_confidence = excluded.match_confidence,
+        global_customer_id = excluded.global_customer_id,
+        assigned_by = excluded.assigned_by
+    where
+        (known.global_customer_id, known.match_confidence, known.assigned_by)
+        is distinct from (
+            excluded.global_customer_id,
+            excluded.match_confidence,
+            excluded.assigned_by
+        );
+
+-- One row per customer that counts records now.
+create temp table customer_sizes on commit drop as
+select
+    cluster_ids.global_customer_id,
+    count(*) as record_count
+from record_moves
+inner join cluster_ids on record_moves.cluster = cluster_ids.cluster
+group by cluster_ids.global_customer_id;
+analyze customer_sizes;
+
+insert into identity.customers as known (
+    global_customer_id,
+    status,
+    merged_into,
+    record_count,
+    created_run_id,
+    run_id
+)
+select
+    changed_customers.global_customer_id,
+    case
+        when customer_sizes.record_count > 0 then 'live'
+        when cluster_ids.cluster is not null then 'merged'
+        else 'closed'
+    end,
+    case
+        when customer_sizes.record_count is null
+            then cluster_ids.global_customer_id
+    end,
+    coalesce(customer_sizes.record_count, 0),
+    %(run_id)s,
+    %(run_id)s
+from changed_customers
+left join customer_sizes
+    on changed_customers.global_customer_id = customer_sizes.global_customer_id
+left join kept_ids
+    on changed_customers.global_customer_id = kept_ids.global_customer_id
+left join cluster_ids on kept_ids.cluster = cluster_ids.cluster
+on conflict (global_customer_id) do update
+    set
+        status = excluded.status,
+        merged_into = excluded.merged_into,
+        record_count = excluded.record_count,
+        run_id = excluded.run_id;
+
+-- One row per merge: an id of which no record is left, into the one that most
+-- of its records are in now, by the strongest link or the decision between
+-- them.
+insert into identity.customer_id_lineage (
+    change,
+    from_customer_id,
+    into_customer_id,
+    record_count,
+    left_record_key,
+    right_record_key,
+    decision_id,
+    reason,
+    run_id
+)
+select
+    'merge',
+    merged.global_customer_id,
+    merged.into_customer_id,
+    merged.record_count,
+    bonds.left_record_key,
+    bonds.right_record_key,
+    bonds.decision_id,
+    coalesce(bonds.reason, 'joined through other records'),
+    %(run_id)s
+from (
+    select
+        kept_ids.global_customer_id,
+        cluster_ids.global_customer_id as into_customer_id,
+        count(*) as record_count
+    from kept_ids
+    inner join cluster_ids on kept_ids.cluster = cluster_ids.cluster
+    inner join record_moves
+        on
+            kept_ids.global_customer_id = record_moves.old_customer_id
+            and kept_ids.cluster = record_moves.cluster
+    where kept_ids.global_customer_id <> cluster_ids.global_customer_id
+    group by kept_ids.global_customer_id, cluster_ids.global_customer_id
+) as merged
+left join lateral (
+    select
+        member.record_key as left_record_key,
+        partner.record_key as right_record_key,
+        null::bigint as decision_id,
+        'link of weight '
+        || round(match_links.match_weight::numeric, 1) as reason,
+        match_links.match_weight as strength
+    from record_moves as member
+    inner join staging.identity_inputs as member_input
+        on member.record_key = member_input.record_key
+    inner join identity.match_links
+        on
+            member_input.profile_key in (
+                match_links.left_profile_key, match_links.right_profile_key
+            )
+            and match_links.status = 'standing'
+    inner join staging.identity_inputs as partner_input
+        on
+            partner_input.profile_key = case
+                when member_input.profile_key = match_links.left_profile_key
+                    then match_links.right_profile_key
+                else match_links.left_profile_key
+            end
+    inner join record_moves as partner
+        on
+            partner_input.record_key = partner.record_key
+            and member.cluster = partner.cluster
+    where
+        member.old_customer_id = merged.global_customer_id
+        and partner.old_customer_id is distinct from merged.global_customer_id
+    union all
+    select
+        member.record_key,
+        partner.record_key,
+        member_decision.decision_id,
+        'decision of a steward',
+        1000
+    from record_moves as member
+    inner join identity.active_steward_decisions as member_decision
+        on
+            member.record_key = member_decision.record_key
+            and member_decision.judgement = 'same'
+    inner join identity.active_steward_decisions as partner_decision
+        on member_decision.decision_id = partner_decision.decision_id
+    inner join record_moves as partner
+        on
+            partner_decision.record_key = partner.record_key
+            and member.cluster = partner.cluster
+    where
+        member.old_customer_id = merged.global_customer_id
+        and partner.old_customer_id is distinct from merged.global_customer_id
+    order by 5 desc, 1, 2
+    limit 1
+) as bonds on true;
+
+-- One row per split: records that left an id for one opened for them.
+insert into identity.customer_id_lineage (
+    change,
+    from_customer_id,
+    into_customer_id,
+    record_count,
+    reason,
+    run_id
+)
+select
+    'split',
+    record_moves.old_customer_id,
+    cluster_ids.global_customer_id,
+    count(*),
+    'no longer held together',
+    %(run_id)s
+from record_moves
+inner join cluster_ids on record_moves.cluster = cluster_ids.cluster
+where
+    cluster_ids.is_opened
+    and record_moves.old_customer_id <> cluster_ids.global_customer_id
+group by record_moves.old_customer_id, cluster_ids.global_customer_id;
+
+-- The decisions this resolution took into account.
+insert into identity.applied_decisions (decision_id)
+select distinct active.decision_id
+from identity.active_steward_decisions as active
+on conflict do nothing;
+delete from identity.applied_decisions
+where not exists (
+    select 1
+    from identity.active_steward_decisions as active
+    where active.decision_id = applied_decisions.decision_id
+);

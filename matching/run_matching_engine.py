@@ -1,0 +1,248 @@
+"""Phase 5: compare the candidate pairs, and decide each: AUTO_MERGE, FLAG_REVIEW or REJECT.
+
+The model in force is the current row of identity.match_models. A new version is made when there is none, when
+matching/model.toml changed, with --retrain, or when the data has drifted: there are more than twice the profiles
+the model was made from. A new version compares all pairs again; otherwise only new ones are compared.
+
+Usage: python matching/run_matching_engine.py [--retrain]
+"""
+
+import argparse
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+from psycopg2.extras import Json
+
+from db.errors import ConfigurationError, run_script
+from db.phase import Phase, phase
+from db.postgres import copy_in, copy_out, run_file
+
+HERE = Path(__file__).resolve().parent
+BATCH_PAIRS = 1_000_000
+# Profiles now against those the model was made from: beyond this the data is another.
+DRIFT_GROWTH = 2.0
+BLOCKED = "staging.identity_match_candidates_blocked"
+CANDIDATES = "staging.identity_match_candidates"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the phase."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--retrain", action="store_true", help="train a new model version on the data there is"
+    )
+    arguments = parser.parse_args(argv)
+    with phase("5", "run_matching_engine") as work:
+        match(work, retrain=arguments.retrain)
+    return 0
+
+
+def match(work: Phase, retrain: bool = False) -> None:
+    """Compare what blocking listed since the mark; everything, under a new model version."""
+    mark = work.mark(BLOCKED)
+    work.advance(BLOCKED)
+    work.cursor.execute("select count(*) from staging.match_profiles where record_count > 0")
+    (profile_count,) = work.cursor.fetchone()
+    reason = reason_for_new_version(work, retrain, profile_count)
+    work.cursor.execute(f"select exists (select 1 from {BLOCKED} where run_id > %s)", (mark,))
+    if not profile_count or (reason is None and not work.cursor.fetchone()[0]):
+        work.skip("no candidate pairs")
+        return
+    if reason is not None:
+        run_file(work.cursor, HERE / "pairs_of_all_runs.sql", {"run_id": work.run_id})
+        mark = 0
+    pairs = read_pairs(work, mark)
+    profiles = read_profiles(work, mark, everything=reason is not None)
+    if reason is not None:
+        model_version, model = make_version(work, reason, profiles, pairs)
+        work.cursor.execute(f"truncate {CANDIDATES}")
+    else:
+        model_version, model = current_version(work)
+        run_file(work.cursor, HERE / "withdraw_candidates.sql", {"run_id": work.run_id, "mark": mark})
+    compare_pairs(work, model_version, model, profiles, pairs, afresh=reason is not None)
+
+
+def configuration_hash() -> str:
+    """Hash of matching/model.toml."""
+    return hashlib.sha256((HERE / "model.toml").read_bytes()).hexdigest()
+
+
+def reason_for_new_version(work: Phase, retrain: bool, profile_count: int) -> str | None:
+    """Why a new version of the model is due, in plain words; None when the current one stands."""
+    work.cursor.execute(
+        "select configuration_hash, profile_count from identity.match_models where is_current"
+    )
+    current = work.cursor.fetchone()
+    if current is None:
+        return "there was none"
+    if retrain:
+        return "asked for with --retrain"
+    if current[0] != configuration_hash():
+        return "matching/model.toml changed"
+    if profile_count > DRIFT_GROWTH * current[1]:
+        return f"the data has grown from {current[1]:,} to {profile_count:,} profiles"
+    return None
+
+
+def read_pairs(work: Phase, mark: int):
+    """The pairs to compare: left_key, right_key, rules, rule_id; by keys, each once."""
+    import polars as pl
+
+    pairs = copy_out(
+        work.cursor,
+        f"select left_profile_key, right_profile_key, rules, rule_id from {BLOCKED} "
+        "where run_id > %s and rule_id >= 0",
+        {"left_key": pl.Int64, "right_key": pl.Int64, "rules": pl.Int32, "rule_id": pl.Int16},
+        (mark,),
+    )
+    return pairs.sort("left_key", "right_key", "rule_id").unique(
+        ["left_key", "right_key"], keep="first", maintain_order=True
+    )
+
+
+def read_profiles(work: Phase, mark: int, everything: bool):
+    """The live profiles that the pairs name, or all of them."""
+    import polars as pl
+
+    texts = (
+        "email",
+        "email_mailbox",
+        "phone",
+        "given_name",
+        "family_name",
+        "birth_date",
+        "address",
+        "city",
+        "postal_code",
+        "national_id",
+    )
+    return copy_out(
+        work.cursor,
+        (HERE / "candidate_profiles.sql").read_text(encoding="utf-8"),
+        {"profile_key": pl.Int64, "record_count": pl.Int32} | dict.fromkeys(texts, pl.String),
+        {"mark": mark, "everything": everything},
+    )
+
+
+def shared_values(work: Phase) -> dict[str, list[str]]:
+    """attribute -> values that many clearly different names share; they count as missing."""
+    work.cursor.execute("select attribute, value from staging.shared_values order by attribute, value")
+    shared: dict[str, list[str]] = {}
+    for attribute, value in work.cursor.fetchall():
+        shared.setdefault(attribute, []).append(value)
+    return shared
+
+
+def make_version(work: Phase, reason: str, profiles, pairs):
+    """Train a new version of the model, store it as the current one; returns (version, model)."""
+    import polars as pl
+
+    from matching.model import ModelError, read_model
+    from matching.training import train
+
+    try:
+        declared = read_model()
+    except ModelError as error:
+        raise ConfigurationError(f"matching/model.toml: {error}. Mend it and run again.") from error
+    model = train(profiles, pairs.filter(pl.col("left_key") < pl.col("right_key")), declared)
+    trained = not model.notes
+    work.cursor.execute("update identity.match_models set is_current = false where is_current")
+    work.cursor.execute(
+        "insert into identity.match_models (method, is_current, profile_count, pair_count, parameters, "
+        "configuration_hash, reason, run_id) values (%s, true, %s, %s, %s, %s, %s, %s) returning model_version",
+        (
+            "em" if trained else "defaults",
+            profiles.height,
+            pairs.height,
+            Json(None, dumps=lambda _: model.to_json()),
+            configuration_hash(),
+            "; ".join([reason, *model.notes]),
+            work.run_id,
+        ),
+    )
+    (version,) = work.cursor.fetchone()
+    work.detail["model_version"] = version
+    work.detail["model"] = f"new version {version} ({'trained' if trained else 'written defaults'}): {reason}"
+    return version, replace(model, junk=shared_values(work))
+
+
+def current_version(work: Phase):
+    """(version, model) in force."""
+    from matching.model import model_from_json
+
+    work.cursor.execute("select model_version, parameters::text from identity.match_models where is_current")
+    version, text = work.cursor.fetchone()
+    return version, replace(model_from_json(text), junk=shared_values(work))
+
+
+def compare_pairs(work: Phase, model_version: int, model, profiles, pairs, afresh: bool) -> None:
+    """Score the pairs in batches and store them.
+
+    Memory: the profiles, the pairs' keys, and one batch of BATCH_PAIRS scored pairs.
+    """
+    import polars as pl
+
+    from matching.scoring import score
+
+    if not afresh:
+        work.cursor.execute(
+            f"create temp table compared (like {CANDIDATES} including defaults) on commit drop"
+        )
+    decisions: dict[str, int] = {}
+    known = pairs.filter(
+        pl.col("left_key").is_in(profiles["profile_key"].implode())
+        & pl.col("right_key").is_in(profiles["profile_key"].implode())
+    )
+    with work.progress(known.height, "pairs") as bar:
+        for start in range(0, known.height, BATCH_PAIRS):
+            batch = known[start : start + BATCH_PAIRS]
+            scored = score(profiles, batch, model, model.profiles)
+            copy_in(
+                work.cursor,
+                CANDIDATES if afresh else "pg_temp.compared",
+                candidate_rows(scored, batch, model, work.run_id, model_version),
+            )
+            for decision, count in scored["decision"].value_counts().iter_rows():
+                decisions[decision] = decisions.get(decision, 0) + count
+            bar.update(batch.height)
+    if not afresh:
+        run_file(work.cursor, HERE / "upsert_candidates.sql")
+    work.rows_in, work.rows_out = pairs.height, known.height
+    for decision in ("AUTO_MERGE", "FLAG_REVIEW", "REJECT"):
+        work.detail[decision] = decisions.get(decision, 0)
+
+
+def candidate_rows(scored, batch, model, run_id: int, model_version: int):
+    """Scored pairs as rows of staging.identity_match_candidates."""
+    import polars as pl
+
+    names = [comparison.name for comparison in model.comparisons]
+    return scored.select(
+        pl.col("left_key").alias("left_profile_key"),
+        pl.col("right_key").alias("right_profile_key"),
+        pl.lit(run_id, pl.Int32).alias("run_id"),
+        pl.lit(model_version, pl.Int32).alias("model_version"),
+        pl.col("match_weight").cast(pl.Float32),
+        pl.col("confidence").cast(pl.Float32).alias("total_confidence_score"),
+        pl.col("decision").cast(pl.String).alias("match_decision"),
+        *(
+            pl.when(pl.col(f"level_{name}") >= 0)
+            .then(pl.col(f"weight_{name}"))
+            .cast(pl.Float32)
+            .alias(f"{name}_score")
+            for name in names
+        ),
+        batch["rules"],
+        batch["rule_id"],
+        *(
+            pl.when(pl.col(f"level_{name}") >= 0).then(pl.col(f"level_{name}")).alias(f"{name}_level")
+            for name in names
+        ),
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,14 @@
+-- One row per pair that no blocking rule finds any more: it counts for nothing.
+update staging.identity_match_candidates as candidates
+set
+    run_id = %(run_id)s,
+    rule_id = -1,
+    match_weight = -100,
+    total_confidence_score = 0,
+    match_decision = 'REJECT'
+from staging.identity_match_candidates_blocked as blocked
+where
+    blocked.run_id > %(mark)s
+    and blocked.rule_id = -1
+    and candidates.left_profile_key = blocked.left_profile_key
+    and candidates.right_profile_key = blocked.right_profile_key
