@@ -13,7 +13,7 @@ PLACEHOLDER = (
     rf"^(?:{JUNK_LOCALS}@.*"
     rf"|[^@]*@(?:.*\.)?{JUNK_DOMAINS}"
     rf"|{EXAMPLE_LOCALS}@{EXAMPLE_DOMAINS}"
-    r"|[^@]*@(?:.*\.)?(?:invalid|test|example|localhost))$"
+    r"|[^@]*@(?:.*\.)?(?:invalid|localhost))$"
 )
 NOT_AN_ADDRESS = rf"^(?:{any_of(PLACEHOLDERS['words'])}|[x.-]+|no email|no)$"
 

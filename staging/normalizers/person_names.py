@@ -138,7 +138,7 @@ def normalize_name(full: pl.Series, given: pl.Series, family: pl.Series) -> pl.D
         ],
         how="horizontal",
     )
-    frame = frame.with_columns(_merged_given().alias("given"), _merged_family().alias("family"))
+    frame = frame.with_columns(given=_merged_given(), family=pl.coalesce("family_text", "full_family"))
     # A full name that is only the family name says nothing about the given name.
     only_family = (
         pl.col("given_text").is_null()
@@ -308,10 +308,6 @@ def _merged_given() -> pl.Expr:
         & pl.col("full_given").str.starts_with(pl.col("given_text") + " ")
     ).then("full_given")
     return pl.coalesce(before_family, "given_text", "full_given")
-
-
-def _merged_family() -> pl.Expr:
-    return pl.coalesce("family_text", "full_family")
 
 
 def _settle_case(names: pl.Series, before: str = "") -> pl.Series:
