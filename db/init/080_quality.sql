@@ -103,7 +103,10 @@ begin
             watermarks.phase = 'run_quality_metrics'
             and watermarks.upstream = 'staging.' || tg_table_name
             and replaced.run_id <= watermarks.run_id
-    where not replaced.is_deleted
+    where
+        not replaced.is_deleted
+        -- Marked to be read again under another mapping, and off already.
+        and replaced.event_ts > '-infinity'
     group by 1, 2, 3, 4
     on conflict (source_system, event_month, delivered, flagged) do update
         set record_count = total.record_count + excluded.record_count;

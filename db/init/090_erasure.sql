@@ -1,0 +1,1003 @@
+-- The right to be forgotten (GDPR, article 17): gold.erase_customer and the proof it leaves.
+
+create table if not exists raw.erasure_secret (
+    is_only_row boolean primary key default true check (is_only_row),
+    secret bytea not null check (length(secret) = 32)
+);
+comment on table raw.erasure_secret is
+'One row: the key of the hashes in raw.erased_records, made at random. Keep it out of dumps that leave the house';
+insert into raw.erasure_secret (secret)
+select
+    sha256(
+        uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+    ) as secret
+on conflict do nothing;
+revoke all on raw.erasure_secret from public;
+
+create table if not exists raw.erased_records (
+    erased_hash bytea primary key,
+    erased_at timestamptz not null default now()
+);
+comment on table raw.erased_records is
+'One row per source record that was erased, as raw.erased_hash: a re-delivery of it is not taken in again';
+
+create table if not exists gold.erasures (
+    erasure_id bigint generated always as identity primary key,
+    global_customer_id uuid not null,
+    requested_by text not null check (requested_by <> ''),
+    reason text not null check (reason <> ''),
+    run_id integer not null,
+    erased_at timestamptz not null default now(),
+    record_count integer not null,
+    row_counts jsonb not null,
+    lake_objects text [] not null,
+    still_found jsonb not null
+);
+comment on table gold.erasures is
+'One row per erasure: the proof, without a value of the person';
+comment on column gold.erasures.row_counts is
+'{table: rows removed or blanked}';
+comment on column gold.erasures.lake_objects is
+'The objects that held lines of the person at that time; gold.erasure_objects says when each was rewritten';
+comment on column gold.erasures.still_found is
+'{table.column: rows} where one of the values still stands after the erasure, as other people share it; empty: nowhere';
+
+create table if not exists gold.erasure_objects (
+    object_id integer primary key
+    references raw.ingested_objects (object_id),
+    object_key text not null,
+    etag text not null,
+    record_lines integer [] not null,
+    text_lines integer [] not null,
+    rewritten_at timestamptz
+);
+comment on table gold.erasure_objects is
+'One row per lake object with lines of erased people: to be rewritten, or rewritten. record_lines: first lines of records; text_lines: lines that could not be read';
+comment on column gold.erasure_objects.etag is
+'The ETag the object has had since it was last read or rewritten';
+
+-- HMAC-SHA256 (RFC 2104) for keys of up to 64 bytes.
+create or replace function raw.hmac_sha256(message bytea, key bytea)
+returns bytea
+language plpgsql immutable strict
+as $function$
+declare
+    inner_pad bytea := decode(repeat('36', 64), 'hex');
+    outer_pad bytea := decode(repeat('5c', 64), 'hex');
+begin
+    for place in 0..length(key) - 1 loop
+        inner_pad := set_byte(
+            inner_pad, place, get_byte(inner_pad, place) # get_byte(key, place)
+        );
+        outer_pad := set_byte(
+            outer_pad, place, get_byte(outer_pad, place) # get_byte(key, place)
+        );
+    end loop;
+    return sha256(outer_pad || sha256(inner_pad || message));
+end
+$function$;
+
+-- What is remembered of an erased source record.
+create or replace function raw.erased_hash(source_system text, record_id text)
+returns bytea
+language sql stable strict
+as $function$
+    select raw.hmac_sha256(
+        convert_to(erased_hash.source_system || chr(31) || erased_hash.record_id, 'UTF8'),
+        erasure_secret.secret
+    )
+    from raw.erasure_secret
+$function$;
+
+-- A regular expression that finds any of the values as a word of its own.
+create or replace function gold.values_pattern(search_values text [])
+returns text
+language sql immutable strict
+as $function$
+    select
+        '(?:^|[^[:alnum:]])(?:'
+        || string_agg(
+            regexp_replace(value, '[^[:alnum:][:space:]]', '\\\&', 'g'),
+            '|'
+            order by length(value) desc, value
+        )
+        || ')(?:$|[^[:alnum:]])'
+    from unnest(search_values) as value
+$function$;
+
+-- Where values stand in the four schemas: one row per column that holds one.
+create or replace function gold.find_values(search_values text [])
+returns table (table_name text, column_name text, row_count bigint)
+language plpgsql stable
+as $function$
+declare
+    pattern constant text := gold.values_pattern(search_values);
+    found record;
+begin
+    if pattern is null then
+        return;
+    end if;
+    for found in
+        select
+            columns.table_schema,
+            columns.table_name,
+            columns.column_name
+        from information_schema.columns
+        inner join information_schema.tables
+            using (table_schema, table_name)
+        where
+            columns.table_schema in ('raw', 'staging', 'identity', 'gold')
+            and tables.table_type = 'BASE TABLE'
+            and columns.data_type in ('text', 'json', 'jsonb', 'ARRAY')
+            and columns.udt_name in ('text', 'json', 'jsonb', '_text')
+        order by 1, 2, columns.ordinal_position
+    loop
+        table_name := found.table_schema || '.' || found.table_name;
+        column_name := found.column_name;
+        execute format(
+            'select count(*) from %I.%I where %I::text ~* $1',
+            found.table_schema,
+            found.table_name,
+            found.column_name
+        )
+        into row_count
+        using pattern;
+        if row_count > 0 then
+            return next;
+        end if;
+    end loop;
+end
+$function$;
+
+-- Add to the temporary erased_values what the records in erased_members say or
+-- ever said: cleaned, as delivered, and what was kept out as invalid.
+create or replace function gold.gather_erased_values()
+returns void
+language plpgsql
+as $function$
+declare
+    source record;
+begin
+    for source in
+        select sources.* from raw.sources
+        where to_regclass('raw.' || quote_ident(sources.raw_table)) is not null
+    loop
+        execute format(
+            $sql$
+            insert into erased_values (attribute, value)
+            select
+                attributes.attribute,
+                attributes.value
+            from staging.%I as records
+            inner join erased_members
+                on records.record_key = erased_members.record_key
+            cross join lateral (
+                values
+                ('email', records.email),
+                ('email', records.email_mailbox),
+                ('phone', records.phone),
+                ('name', records.name),
+                ('given_name', records.given_name),
+                ('family_name', records.family_name),
+                ('birth_date', records.birth_date::text),
+                ('address', records.address),
+                ('address', records.address_key),
+                ('city', records.city),
+                ('city', records.city_key),
+                ('postal_code', records.postal_code),
+                ('national_id', records.national_id)
+            ) as attributes (attribute, value)
+            where attributes.value is not null
+            union
+            select
+                issue.key,
+                issue.value ->> 'value'
+            from staging.%1$I as records
+            inner join erased_members
+                on records.record_key = erased_members.record_key
+            cross join lateral jsonb_each(records.issues) as issue
+            where issue.value ->> 'value' is not null
+            $sql$,
+            source.staging_table
+        );
+        execute format(
+            $sql$
+            insert into erased_values (attribute, value)
+            select
+                mapped.attribute,
+                string_agg(
+                    trim(deliveries.payload ->> field.name), ' '
+                    order by field.place
+                )
+            from raw.%I as deliveries
+            inner join erased_members
+                on deliveries.record_key = erased_members.record_key
+            cross join lateral jsonb_each($1) as mapped (attribute, fields)
+            cross join lateral jsonb_array_elements_text(
+                case jsonb_typeof(mapped.fields)
+                    when 'array' then mapped.fields
+                    else jsonb_build_array(mapped.fields)
+                end
+            ) with ordinality as field (name, place)
+            where deliveries.payload ->> field.name <> ''
+            group by
+                deliveries.object_id,
+                deliveries.line_number,
+                mapped.attribute
+            $sql$,
+            source.raw_table
+        ) using source.attributes;
+    end loop;
+    delete from erased_values
+    where erased_values.ctid not in (
+        select min(known.ctid)
+        from erased_values as known
+        group by known.attribute, known.value
+    );
+end
+$function$;
+
+-- The values that tell who somebody is, and so can be searched for: not a city,
+-- not a birth date, which thousands share.
+create or replace function gold.erased_search_values()
+returns text []
+language plpgsql
+as $function$
+begin
+    return (
+        select array_agg(distinct erased_values.value)
+        from erased_values
+        where
+            length(erased_values.value) >= 5
+            and (
+                erased_values.attribute in (
+                    'email', 'phone', 'national_id', 'record_id'
+                )
+                or (
+                    erased_values.attribute in ('name', 'address')
+                    and erased_values.value ~ '[[:alnum:]]\s+[[:alnum:]]'
+                )
+            )
+    );
+end
+$function$;
+
+-- A golden record of somebody else without the values of the temporary
+-- erased_values that none of the customer's own records says now.
+create or replace function gold.without_erased_values(
+    golden jsonb, holder uuid
+)
+returns jsonb
+language plpgsql
+as $function$
+begin
+    return golden - array(
+        select 'canonical_' || erased_values.attribute
+        from erased_values
+        where
+            golden ->> ('canonical_' || erased_values.attribute)
+            = erased_values.value
+            and not exists (
+                select 1
+                from gold.customer_attribute_values as attribute_values
+                where
+                    attribute_values.global_customer_id = holder
+                    and attribute_values.attribute::text
+                    = erased_values.attribute
+                    and attribute_values.value = erased_values.value
+            )
+    );
+end
+$function$;
+
+-- Blank history and events: all of the family's, and of others the past values
+-- that came from records of the person. Returns {table: rows}.
+create or replace function gold.blank_erased_versions(family uuid [])
+returns jsonb
+language plpgsql
+as $function$
+declare
+    affected bigint;
+    counts jsonb := '{}';
+begin
+    -- Others who may have held records of the person: split from or into the
+    -- family, or once with a value that tells who somebody is.
+    create temp table former_holders on commit drop as
+    select lineage.from_customer_id as global_customer_id
+    from identity.customer_id_lineage as lineage
+    where lineage.into_customer_id = any(family)
+    union
+    select lineage.into_customer_id
+    from identity.customer_id_lineage as lineage
+    where lineage.from_customer_id = any(family)
+    union
+    select history.global_customer_id
+    from gold.dim_customers_history as history
+    inner join erased_values
+        on
+            (erased_values.attribute = 'email' and history.canonical_email = erased_values.value)
+            or (erased_values.attribute = 'phone' and history.canonical_phone = erased_values.value)
+            or (
+                erased_values.attribute = 'national_id'
+                and history.canonical_national_id = erased_values.value
+            )
+            or (
+                erased_values.attribute = 'address'
+                and history.canonical_address = erased_values.value
+            );
+    delete from former_holders
+    where former_holders.global_customer_id = any(family);
+
+    update gold.dim_customers_history as history
+    set
+        canonical_name = null,
+        canonical_email = null,
+        canonical_phone = null,
+        canonical_birth_date = null,
+        canonical_address = null,
+        canonical_city = null,
+        canonical_postal_code = null,
+        canonical_national_id = null
+    where history.global_customer_id = any(family);
+    get diagnostics affected = row_count;
+    counts := counts || jsonb_build_object('gold.dim_customers_history', affected);
+
+    update gold.dim_customers_history as history
+    set
+        canonical_name = cleared.golden ->> 'canonical_name',
+        canonical_email = cleared.golden ->> 'canonical_email',
+        canonical_phone = cleared.golden ->> 'canonical_phone',
+        canonical_birth_date = (cleared.golden ->> 'canonical_birth_date')::date,
+        canonical_address = cleared.golden ->> 'canonical_address',
+        canonical_city = cleared.golden ->> 'canonical_city',
+        canonical_postal_code = cleared.golden ->> 'canonical_postal_code',
+        canonical_national_id = cleared.golden ->> 'canonical_national_id'
+    from (
+        select
+            versions.global_customer_id,
+            versions.version,
+            to_jsonb(versions) as before,
+            gold.without_erased_values(
+                to_jsonb(versions), versions.global_customer_id
+            ) as golden
+        from gold.dim_customers_history as versions
+        inner join former_holders
+            on versions.global_customer_id = former_holders.global_customer_id
+        where versions.valid_to is not null
+    ) as cleared
+    where
+        history.global_customer_id = cleared.global_customer_id
+        and history.version = cleared.version
+        and cleared.before <> cleared.golden;
+
+    update gold.customer_change_events as events
+    set
+        old_record = events.old_record - blanked.keys,
+        new_record = events.new_record - blanked.keys
+    from (
+        select
+            array[
+                'canonical_name',
+                'canonical_email',
+                'canonical_phone',
+                'canonical_birth_date',
+                'canonical_address',
+                'canonical_city',
+                'canonical_postal_code',
+                'canonical_national_id'
+            ] as keys
+    ) as blanked
+    where events.global_customer_id = any(family);
+    get diagnostics affected = row_count;
+    counts := counts || jsonb_build_object('gold.customer_change_events', affected);
+
+    update gold.customer_change_events as events
+    set
+        old_record = gold.without_erased_values(
+            events.old_record, events.global_customer_id
+        ),
+        new_record = gold.without_erased_values(
+            events.new_record, events.global_customer_id
+        )
+    from former_holders
+    where events.global_customer_id = former_holders.global_customer_id;
+    drop table former_holders;
+    return counts;
+end
+$function$;
+
+-- Remove a customer's data from every schema, for ever.
+-- 1. Gather the records (those withdrawn at their source too) and the values.
+-- 2. Remove the rows that are about the person alone; where the structure must
+--    stay (history, events, decisions, quarantine), blank the values.
+-- 3. Close the customer with an ERASE event.
+-- 4. Remember a keyed hash of each record, list the lake objects that hold one.
+-- 5. Search all schemas for the values and write down the proof.
+create or replace function gold.erase_customer(
+    customer uuid,
+    requested_by text,
+    reason text
+)
+returns text
+language plpgsql
+as $function$
+declare
+    live_id uuid := identity.current_customer_id(customer);
+    family uuid [];
+    this_run integer;
+    source record;
+    affected bigint;
+    counts jsonb := '{}';
+    search_values text [];
+    pattern text;
+    proof gold.erasures;
+    blanked constant text := '[erased]';
+begin
+    if coalesce(requested_by, '') = '' or coalesce(reason, '') = '' then
+        raise exception 'an erasure needs who asked for it and why'
+            using hint = 'select gold.erase_customer(''<customer>'', ''<who>'', ''<why>'');';
+    end if;
+    if live_id is null then
+        raise exception 'there is no customer %', coalesce(customer::text, 'null');
+    end if;
+    if exists (
+        select 1 from gold.erasures where erasures.global_customer_id = live_id
+    ) and not exists (
+        select 1 from identity.customer_identity_map as map
+        where map.global_customer_id = live_id
+    ) then
+        raise exception 'customer % has been erased already', customer;
+    end if;
+    if not pg_try_advisory_xact_lock(x'4d444d'::integer, 0) then
+        raise exception 'a run is at work on this database'
+            using hint = 'Wait until it has ended, then ask again.';
+    end if;
+    insert into gold.pipeline_runs (trigger, status, finished_at)
+    values ('erasure', 'done', now())
+    returning run_id into this_run;
+
+    -- 1. The ids that were merged into this one, the records, the values.
+    with recursive merged as (
+        select live_id as global_customer_id
+        union
+        select customers.global_customer_id
+        from merged
+        inner join identity.customers
+            on merged.global_customer_id = customers.merged_into
+    )
+
+    select array_agg(merged.global_customer_id)
+    into family
+    from merged;
+
+    create temp table erased_members on commit drop as
+    select
+        map.record_key,
+        map.source_system,
+        map.record_id
+    from identity.customer_identity_map as map
+    where map.global_customer_id = live_id;
+
+    create temp table erased_values (
+        attribute text not null,
+        value text not null
+    ) on commit drop;
+    insert into erased_values (attribute, value)
+    select
+        attributes.attribute,
+        attributes.value
+    from gold.dim_customers_history as history
+    cross join lateral (
+        values
+        ('name', history.canonical_name),
+        ('email', history.canonical_email),
+        ('phone', history.canonical_phone),
+        ('birth_date', history.canonical_birth_date::text),
+        ('address', history.canonical_address),
+        ('city', history.canonical_city),
+        ('postal_code', history.canonical_postal_code),
+        ('national_id', history.canonical_national_id)
+    ) as attributes (attribute, value)
+    where
+        history.global_customer_id = any(family)
+        and attributes.value is not null
+    union
+    select
+        attribute_values.attribute::text,
+        attribute_values.value
+    from gold.customer_attribute_values as attribute_values
+    where attribute_values.global_customer_id = any(family)
+    union
+    select
+        overrides.attribute::text,
+        overrides.value
+    from gold.customer_steward_overrides as overrides
+    where overrides.global_customer_id = any(family)
+    union
+    select
+        'record_id',
+        erased_members.record_id
+    from erased_members;
+    perform gold.gather_erased_values();
+    search_values := gold.erased_search_values();
+
+    -- Records withdrawn at their source are in no customer any more: the
+    -- person's are known by the values of their former deliveries.
+    if search_values is not null then
+        pattern := gold.values_pattern(search_values);
+        for source in
+            select sources.* from raw.sources
+            where to_regclass('raw.' || quote_ident(sources.raw_table)) is not null
+        loop
+            execute format(
+                $sql$
+                insert into erased_members (record_key, source_system, record_id)
+                select distinct
+                    deliveries.record_key,
+                    %L,
+                    deliveries.record_id
+                from raw.%I as deliveries
+                where
+                    not exists (
+                        select 1
+                        from identity.customer_identity_map as map
+                        where map.record_key = deliveries.record_key
+                    )
+                    and deliveries.payload::text ~* $1
+                $sql$,
+                source.source_system,
+                source.raw_table
+            ) using pattern;
+        end loop;
+        insert into erased_values (attribute, value)
+        select
+            'record_id',
+            erased_members.record_id
+        from erased_members;
+        perform gold.gather_erased_values();
+        search_values := gold.erased_search_values();
+    end if;
+    pattern := gold.values_pattern(search_values);
+
+    -- 2a. Deliveries: all of the records, and former versions of others that
+    -- once were about the person.
+    create temp table erased_lines (
+        object_id integer not null,
+        line_number integer not null,
+        is_record boolean not null
+    ) on commit drop;
+    for source in
+        select sources.* from raw.sources
+        where to_regclass('raw.' || quote_ident(sources.raw_table)) is not null
+    loop
+        execute format(
+            $sql$
+            with gone as (
+                delete from raw.%1$I as deliveries
+                where
+                    deliveries.record_key in (
+                        select erased_members.record_key from erased_members
+                    )
+                    or (
+                        deliveries.payload::text ~* $1
+                        and exists (
+                            select 1
+                            from staging.%2$I as latest
+                            where
+                                latest.record_key = deliveries.record_key
+                                and (latest.object_id, latest.line_number)
+                                <> (deliveries.object_id, deliveries.line_number)
+                        )
+                    )
+                returning deliveries.object_id, deliveries.line_number
+            )
+
+            insert into erased_lines (object_id, line_number, is_record)
+            select gone.object_id, gone.line_number, true
+            from gone
+            $sql$,
+            source.raw_table,
+            source.staging_table
+        ) using pattern;
+        get diagnostics affected = row_count;
+        counts := counts || jsonb_build_object('raw.' || source.raw_table, affected);
+        execute format(
+            'delete from staging.%I as records using erased_members '
+            'where records.record_key = erased_members.record_key',
+            source.staging_table
+        );
+        get diagnostics affected = row_count;
+        counts := counts || jsonb_build_object('staging.' || source.staging_table, affected);
+    end loop;
+
+    with blanked_lines as (
+        update raw.rejected_records as rejected
+        set line_text = blanked, reason = blanked
+        where
+            rejected.line_text ~* pattern
+            or rejected.reason ~* pattern
+            or exists (
+                select 1
+                from erased_members
+                inner join raw.sources
+                    on erased_members.source_system = sources.source_system
+                where
+                    erased_members.source_system = rejected.source_system
+                    and rejected.line_text ~ (
+                        '"' || sources.record_id_field || '"\s*:\s*"?'
+                        || regexp_replace(
+                            erased_members.record_id,
+                            '[^[:alnum:][:space:]]', '\\\&', 'g'
+                        )
+                        || '(?:$|[^[:alnum:]])'
+                    )
+            )
+        returning rejected.object_id, rejected.line_number
+    )
+
+    insert into erased_lines (object_id, line_number, is_record)
+    select blanked_lines.object_id, blanked_lines.line_number, false
+    from blanked_lines;
+    get diagnostics affected = row_count;
+    counts := counts || jsonb_build_object('raw.rejected_records', affected);
+
+    -- 2b. Staging: profiles die as when a record is withdrawn, so that blocking
+    -- takes notice; their values go now.
+    create temp table erased_profiles on commit drop as
+    with gone as (
+        delete from staging.identity_inputs as inputs
+        using erased_members
+        where inputs.record_key = erased_members.record_key
+        returning inputs.profile_key, inputs.is_deleted
+    )
+
+    select
+        gone.profile_key,
+        count(*) filter (where not gone.is_deleted)::integer as record_count
+    from gone
+    group by gone.profile_key;
+    select coalesce(count(*), 0) into affected from erased_members;
+    counts := counts || jsonb_build_object('staging.identity_inputs', affected);
+
+    update staging.match_profiles as profiles
+    set
+        record_count = profiles.record_count - erased_profiles.record_count,
+        run_id = this_run
+    from erased_profiles
+    where profiles.profile_key = erased_profiles.profile_key;
+    update staging.match_profiles as profiles
+    set
+        birth_date = null,
+        email = null,
+        email_mailbox = null,
+        phone = null,
+        given_name = null,
+        family_name = null,
+        address = null,
+        city = null,
+        postal_code = null,
+        national_id = null
+    from erased_profiles
+    where
+        profiles.profile_key = erased_profiles.profile_key
+        and profiles.record_count = 0;
+    get diagnostics affected = row_count;
+    counts := counts || jsonb_build_object('staging.match_profiles', affected);
+    delete from erased_profiles
+    using staging.match_profiles as profiles
+    where
+        profiles.profile_key = erased_profiles.profile_key
+        and profiles.record_count > 0;
+
+    delete from staging.identity_match_candidates as candidates
+    where
+        candidates.left_profile_key in (
+            select erased_profiles.profile_key from erased_profiles
+        )
+        or candidates.right_profile_key in (
+            select erased_profiles.profile_key from erased_profiles
+        );
+    get diagnostics affected = row_count;
+    counts := counts || jsonb_build_object('staging.identity_match_candidates', affected);
+    delete from staging.identity_match_candidates_blocked as candidates
+    where
+        candidates.left_profile_key in (
+            select erased_profiles.profile_key from erased_profiles
+        )
+        or candidates.right_profile_key in (
+            select erased_profiles.profile_key from erased_profiles
+        );
+
+    -- Values of the person that nobody else has are not needed to know what
+    -- many people share.
+    create temp table orphaned_values on commit drop as
+    select distinct erased_values.value
+    from erased_values
+    where not exists (
+        select 1
+        from staging.match_profiles as profiles
+        where
+            profiles.record_count > 0
+            and erased_values.value in (
+                profiles.email,
+                profiles.email_mailbox,
+                profiles.phone,
+                profiles.given_name,
+                profiles.family_name,
+                profiles.address,
+                profiles.city,
+                profiles.postal_code,
+                profiles.national_id,
+                profiles.birth_date::text
+            )
+    );
+    delete from staging.shared_values
+    using orphaned_values
+    where shared_values.value = orphaned_values.value;
+    update identity.match_models as models
+    set
+        parameters = jsonb_set(
+            models.parameters,
+            '{comparisons}',
+            (
+                select
+                    jsonb_agg(
+                        case
+                            when
+                                jsonb_typeof(comparison.value -> 'frequencies')
+                                = 'object'
+                                then
+                                    jsonb_set(
+                                        comparison.value,
+                                        '{frequencies}',
+                                        (comparison.value -> 'frequencies')
+                                        - array(
+                                            select orphaned_values.value
+                                            from orphaned_values
+                                        )
+                                    )
+                            else comparison.value
+                        end
+                        order by comparison.place
+                    )
+                from jsonb_array_elements(models.parameters -> 'comparisons')
+                with ordinality as comparison (value, place)
+            )
+        )
+    where
+        jsonb_typeof(models.parameters -> 'comparisons') = 'array'
+        and jsonb_array_length(models.parameters -> 'comparisons') > 0;
+    update identity.match_models as models
+    set
+        parameters = jsonb_set(
+            models.parameters,
+            '{junk}',
+            (
+                select
+                    jsonb_object_agg(
+                        junk.attribute,
+                        junk.listed - array(
+                            select orphaned_values.value from orphaned_values
+                        )
+                    )
+                from jsonb_each(models.parameters -> 'junk')
+                    as junk (attribute, listed)
+            )
+        )
+    where
+        jsonb_typeof(models.parameters -> 'junk') = 'object'
+        and models.parameters -> 'junk' <> '{}';
+
+    -- 2c. Identity: links and memberships go, decisions lose their text.
+    delete from identity.match_links as links
+    where
+        links.left_profile_key in (
+            select erased_profiles.profile_key from erased_profiles
+        )
+        or links.right_profile_key in (
+            select erased_profiles.profile_key from erased_profiles
+        );
+    get diagnostics affected = row_count;
+    counts := counts || jsonb_build_object('identity.match_links', affected);
+    delete from identity.customer_identity_map as map
+    using erased_members
+    where map.record_key = erased_members.record_key;
+    get diagnostics affected = row_count;
+    counts := counts || jsonb_build_object('identity.customer_identity_map', affected);
+    -- The id must not come back with a record of somebody else.
+    update identity.customer_identity_map as map
+    set home_customer_id = map.global_customer_id
+    where map.home_customer_id = any(family);
+    update identity.customers as customers
+    set
+        status = 'closed',
+        record_count = 0,
+        run_id = this_run
+    where customers.global_customer_id = live_id;
+    update identity.customer_id_lineage as lineage
+    set
+        left_record_key = null,
+        right_record_key = null,
+        reason = case
+            when lineage.reason ~* pattern then blanked else lineage.reason
+        end
+    where
+        lineage.left_record_key in (
+            select erased_members.record_key from erased_members
+        )
+        or lineage.right_record_key in (
+            select erased_members.record_key from erased_members
+        )
+        or lineage.reason ~* pattern;
+
+    with emptied as (
+        delete from identity.steward_decision_records as records
+        using erased_members
+        where records.record_key = erased_members.record_key
+        returning records.decision_id
+    )
+
+    update identity.steward_match_decisions as decisions
+    set
+        call = blanked,
+        reason = blanked,
+        withdrawn_at = coalesce(decisions.withdrawn_at, now()),
+        withdrawn_by = coalesce(decisions.withdrawn_by, 'erasure'),
+        withdrawn_reason = blanked
+    where
+        decisions.decision_id in (select emptied.decision_id from emptied)
+        or decisions.reason ~* pattern
+        or decisions.call ~* pattern
+        or decisions.withdrawn_reason ~* pattern;
+    get diagnostics affected = row_count;
+    counts := counts || jsonb_build_object('identity.steward_match_decisions', affected);
+
+    -- 2d. Gold: the row and its values go, history and events keep their
+    -- structure.
+    delete from gold.dim_customers as customers
+    where customers.global_customer_id = any(family);
+    delete from gold.customer_attribute_values as attribute_values
+    where attribute_values.global_customer_id = any(family);
+    get diagnostics affected = row_count;
+    counts := counts || jsonb_build_object('gold.customer_attribute_values', affected);
+    delete from gold.customer_attribute_conflicts as conflicts
+    where conflicts.global_customer_id = any(family);
+    update gold.customer_steward_overrides as overrides
+    set
+        value = blanked,
+        reason = blanked,
+        withdrawn_at = coalesce(overrides.withdrawn_at, now()),
+        withdrawn_by = coalesce(overrides.withdrawn_by, 'erasure'),
+        withdrawn_reason = blanked,
+        retired_run_id = coalesce(overrides.retired_run_id, this_run)
+    where
+        overrides.global_customer_id = any(family)
+        or overrides.reason ~* pattern;
+    get diagnostics affected = row_count;
+    counts := counts || jsonb_build_object('gold.customer_steward_overrides', affected);
+    update gold.steward_acknowledgements as acknowledgements
+    set item = blanked, reason = blanked
+    where
+        acknowledgements.item ~* pattern
+        or acknowledgements.reason ~* pattern
+        or exists (
+            select 1 from unnest(family) as member (id)
+            where acknowledgements.item like '%' || member.id || '%'
+        );
+    update gold.pipeline_phases as phases
+    set detail = jsonb_build_object('erased', true)
+    where phases.detail::text ~* pattern;
+
+    update gold.dim_customers_history as history
+    set
+        valid_to = greatest(now(), history.valid_from + interval '1 microsecond'),
+        closed_run_id = this_run
+    where history.global_customer_id = any(family) and history.valid_to is null;
+    counts := counts || gold.blank_erased_versions(family);
+
+    insert into gold.customer_change_events (
+        event_seq,
+        occurred_at,
+        run_id,
+        change_type,
+        global_customer_id
+    )
+    values (
+        gold.lock_last_event_seq() + 1,
+        now(),
+        this_run,
+        'ERASE',
+        live_id
+    );
+
+    -- 4. What must not come back, and where it still lies.
+    insert into raw.erased_records (erased_hash)
+    select distinct
+        raw.erased_hash(erased_members.source_system, erased_members.record_id)
+    from erased_members
+    on conflict do nothing;
+
+    insert into gold.erasure_objects as known (
+        object_id, object_key, etag, record_lines, text_lines
+    )
+    select
+        objects.object_id,
+        objects.object_key,
+        objects.etag,
+        coalesce(
+            array_agg(erased_lines.line_number) filter (
+                where erased_lines.is_record
+            ),
+            '{}'
+        ),
+        coalesce(
+            array_agg(erased_lines.line_number) filter (
+                where not erased_lines.is_record
+            ),
+            '{}'
+        )
+    from erased_lines
+    inner join raw.ingested_objects as objects
+        on erased_lines.object_id = objects.object_id
+    group by objects.object_id
+    on conflict (object_id) do update
+        set
+            record_lines = known.record_lines || excluded.record_lines,
+            text_lines = known.text_lines || excluded.text_lines,
+            rewritten_at = null;
+
+    -- 5. The proof.
+    proof.requested_by := requested_by;
+    proof.reason := case when reason ~* pattern then blanked else reason end;
+    insert into gold.erasures (
+        global_customer_id,
+        requested_by,
+        reason,
+        run_id,
+        record_count,
+        row_counts,
+        lake_objects,
+        still_found
+    )
+    select
+        live_id,
+        proof.requested_by,
+        proof.reason,
+        this_run,
+        (select count(distinct erased_members.record_key) from erased_members),
+        counts,
+        array(
+            select distinct objects.object_key
+            from erased_lines
+            inner join raw.ingested_objects as objects
+                on erased_lines.object_id = objects.object_id
+            order by objects.object_key
+        ),
+        coalesce(
+            (
+                select
+                    jsonb_object_agg(
+                        found.table_name || '.' || found.column_name,
+                        found.row_count
+                    )
+                from gold.find_values(search_values) as found
+            ),
+            '{}'
+        )
+    returning * into proof;
+    drop table
+        erased_members, erased_values, erased_lines,
+        erased_profiles, orphaned_values;
+    return format(
+        'Customer %s is erased: %s records. %s of the lake''s objects held them; '
+        'rewrite those: python gold/rewrite_erased_objects.py. '
+        'The proof is erasure %s in gold.erasures.',
+        live_id,
+        proof.record_count,
+        cardinality(proof.lake_objects),
+        proof.erasure_id
+    );
+end
+$function$;
+comment on function gold.erase_customer(uuid, text, text) is
+'Remove a customer''s data from every schema for ever; gold.erasures keeps the proof';
