@@ -309,7 +309,8 @@ set_up_venv() {
     exec 8<"$PROJECT/pyproject.toml"
     lock "$python" 8 --wait
     started=$SECONDS
-    if ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
+    # pip takes a package that was half installed for a whole one.
+    if [[ -e $VENV/installing ]] || ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
         say "  making .venv"
         "$python" -m venv --clear "$VENV" ||
             fail 3 "$(id -un) cannot make $VENV. Run as the owner of the folder, or from a copy of your own."
@@ -317,6 +318,7 @@ set_up_venv() {
     # Scripts find the project's packages, also when they are called by hand.
     echo '../../../..' >"$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/mdm.pth"
     requirements "${missing[@]}" >"$VENV/requirements.txt"
+    : >"$VENV/installing"
     say "  installing the dependencies: ${missing[*]} (log: $log)"
     run_child "$PYTHON" -m pip install --disable-pip-version-check --no-input \
         --requirement "$VENV/requirements.txt" >"$log" 2>&1 ||
@@ -324,6 +326,7 @@ set_up_venv() {
     for group in "${missing[@]}"; do
         printf '%s\n' "$(<"$PROJECT/pyproject.toml")" >"$VENV/installed-$group"
     done
+    rm -- "$VENV/installing"
     exec 8<&-
     say "  installed in $((SECONDS - started)) s"
 }
