@@ -282,9 +282,40 @@ on conflict (global_customer_id) do update
         record_count = excluded.record_count,
         run_id = excluded.run_id;
 
--- One row per merge: an id of which no record is left, into the one that most
--- of its records are in now, by the strongest link or the decision between
--- them.
+-- One row per id of which no record is left: merged into the id of the cluster
+-- that most of its records are in.
+create temp table merged_ids on commit drop as
+select
+    kept_ids.global_customer_id,
+    kept_ids.cluster,
+    cluster_ids.global_customer_id as into_customer_id
+from kept_ids
+inner join cluster_ids on kept_ids.cluster = cluster_ids.cluster
+where kept_ids.global_customer_id <> cluster_ids.global_customer_id;
+analyze merged_ids;
+
+-- One row per profile, cluster and former customer, where customers merged.
+create temp table merge_members on commit drop as
+select
+    identity_inputs.profile_key,
+    record_moves.cluster,
+    record_moves.old_customer_id,
+    min(record_moves.record_key) as record_key,
+    count(*) as record_count
+from record_moves
+inner join staging.identity_inputs
+    on record_moves.record_key = identity_inputs.record_key
+where record_moves.cluster in (
+    select merged_ids.cluster
+    from merged_ids
+)
+group by
+    identity_inputs.profile_key,
+    record_moves.cluster,
+    record_moves.old_customer_id;
+analyze merge_members;
+
+-- One row per merge, with the decision or the strongest link behind it.
 insert into identity.customer_id_lineage (
     change,
     from_customer_id,
@@ -296,85 +327,113 @@ insert into identity.customer_id_lineage (
     reason,
     run_id
 )
-select
-    'merge',
-    merged.global_customer_id,
-    merged.into_customer_id,
-    merged.record_count,
-    bonds.left_record_key,
-    bonds.right_record_key,
-    bonds.decision_id,
-    coalesce(bonds.reason, 'joined through other records'),
-    %(run_id)s
-from (
+with link_bonds as (
     select
-        kept_ids.global_customer_id,
-        cluster_ids.global_customer_id as into_customer_id,
-        count(*) as record_count
-    from kept_ids
-    inner join cluster_ids on kept_ids.cluster = cluster_ids.cluster
-    inner join record_moves
-        on
-            kept_ids.global_customer_id = record_moves.old_customer_id
-            and kept_ids.cluster = record_moves.cluster
-    where kept_ids.global_customer_id <> cluster_ids.global_customer_id
-    group by kept_ids.global_customer_id, cluster_ids.global_customer_id
-) as merged
-left join lateral (
-    select
-        member.record_key as left_record_key,
-        partner.record_key as right_record_key,
+        left_side.cluster,
+        left_side.old_customer_id as left_customer_id,
+        right_side.old_customer_id as right_customer_id,
+        left_side.record_key as left_record_key,
+        right_side.record_key as right_record_key,
         null::bigint as decision_id,
-        'link of weight '
-        || round(match_links.match_weight::numeric, 1) as reason,
         match_links.match_weight as strength
-    from record_moves as member
-    inner join staging.identity_inputs as member_input
-        on member.record_key = member_input.record_key
+    from merge_members as left_side
     inner join identity.match_links
         on
-            member_input.profile_key in (
-                match_links.left_profile_key, match_links.right_profile_key
-            )
+            left_side.profile_key = match_links.left_profile_key
             and match_links.status = 'standing'
-    inner join staging.identity_inputs as partner_input
+    inner join merge_members as right_side
         on
-            partner_input.profile_key = case
-                when member_input.profile_key = match_links.left_profile_key
-                    then match_links.right_profile_key
-                else match_links.left_profile_key
-            end
-    inner join record_moves as partner
-        on
-            partner_input.record_key = partner.record_key
-            and member.cluster = partner.cluster
-    where
-        member.old_customer_id = merged.global_customer_id
-        and partner.old_customer_id is distinct from merged.global_customer_id
-    union all
+            match_links.right_profile_key = right_side.profile_key
+            and left_side.cluster = right_side.cluster
+    where left_side.old_customer_id is distinct from right_side.old_customer_id
+),
+
+decision_bonds as (
     select
-        member.record_key,
-        partner.record_key,
-        member_decision.decision_id,
-        'decision of a steward',
-        1000
-    from record_moves as member
-    inner join identity.active_steward_decisions as member_decision
+        left_side.cluster,
+        left_side.old_customer_id as left_customer_id,
+        right_side.old_customer_id as right_customer_id,
+        left_side.record_key as left_record_key,
+        right_side.record_key as right_record_key,
+        left_decision.decision_id,
+        1000 as strength
+    from identity.active_steward_decisions as left_decision
+    inner join identity.active_steward_decisions as right_decision
         on
-            member.record_key = member_decision.record_key
-            and member_decision.judgement = 'same'
-    inner join identity.active_steward_decisions as partner_decision
-        on member_decision.decision_id = partner_decision.decision_id
-    inner join record_moves as partner
+            left_decision.decision_id = right_decision.decision_id
+            and left_decision.judgement = 'same'
+            and left_decision.record_key < right_decision.record_key
+    inner join record_moves as left_side
+        on left_decision.record_key = left_side.record_key
+    inner join record_moves as right_side
         on
-            partner_decision.record_key = partner.record_key
-            and member.cluster = partner.cluster
-    where
-        member.old_customer_id = merged.global_customer_id
-        and partner.old_customer_id is distinct from merged.global_customer_id
-    order by 5 desc, 1, 2
-    limit 1
-) as bonds on true;
+            right_decision.record_key = right_side.record_key
+            and left_side.cluster = right_side.cluster
+    where left_side.old_customer_id is distinct from right_side.old_customer_id
+),
+
+bonds as (
+    select * from link_bonds
+    union all
+    select * from decision_bonds
+),
+
+strongest_bonds as (
+    select distinct on (merged_ids.global_customer_id)
+        merged_ids.global_customer_id,
+        bonds.left_record_key,
+        bonds.right_record_key,
+        bonds.decision_id,
+        bonds.strength
+    from merged_ids
+    inner join bonds
+        on
+            merged_ids.cluster = bonds.cluster
+            and (
+                merged_ids.global_customer_id = bonds.left_customer_id
+                or merged_ids.global_customer_id = bonds.right_customer_id
+            )
+    order by
+        merged_ids.global_customer_id,
+        bonds.strength desc,
+        bonds.left_record_key,
+        bonds.right_record_key
+),
+
+moved_counts as (
+    select
+        merge_members.old_customer_id,
+        merge_members.cluster,
+        sum(merge_members.record_count)::integer as record_count
+    from merge_members
+    group by merge_members.old_customer_id, merge_members.cluster
+)
+
+select
+    'merge',
+    merged_ids.global_customer_id,
+    merged_ids.into_customer_id,
+    moved_counts.record_count,
+    strongest_bonds.left_record_key,
+    strongest_bonds.right_record_key,
+    strongest_bonds.decision_id,
+    case
+        when strongest_bonds.decision_id is not null
+            then 'decision of a steward'
+        when strongest_bonds.strength is not null
+            then
+                'link of weight '
+                || round(strongest_bonds.strength::numeric, 1)
+        else 'joined through other records'
+    end,
+    %(run_id)s
+from merged_ids
+inner join moved_counts
+    on
+        merged_ids.global_customer_id = moved_counts.old_customer_id
+        and merged_ids.cluster = moved_counts.cluster
+left join strongest_bonds
+    on merged_ids.global_customer_id = strongest_bonds.global_customer_id;
 
 -- One row per split: records that left an id for one opened for them.
 insert into identity.customer_id_lineage (

@@ -56,6 +56,11 @@ def match(work: Phase, retrain: bool = False) -> None:
         mark = 0
     pairs = read_pairs(work, mark)
     profiles = read_profiles(work, mark, everything=reason is not None)
+    work.rows_in = pairs.height
+    # A profile may have died since its pair was listed.
+    pairs = pairs.join(profiles, left_on="left_key", right_on="profile_key", how="semi", maintain_order="left").join(
+        profiles, left_on="right_key", right_on="profile_key", how="semi", maintain_order="left"
+    )
     if reason is not None:
         model_version, model = make_version(work, reason, profiles, pairs)
         work.cursor.execute(f"truncate {CANDIDATES}")
@@ -192,13 +197,9 @@ def compare_pairs(work: Phase, model_version: int, model, profiles, pairs, afres
             f"create temp table compared (like {CANDIDATES} including defaults) on commit drop"
         )
     decisions: dict[str, int] = {}
-    known = pairs.filter(
-        pl.col("left_key").is_in(profiles["profile_key"].implode())
-        & pl.col("right_key").is_in(profiles["profile_key"].implode())
-    )
-    with work.progress(known.height, "pairs") as bar:
-        for start in range(0, known.height, BATCH_PAIRS):
-            batch = known[start : start + BATCH_PAIRS]
+    with work.progress(pairs.height, "pairs") as bar:
+        for start in range(0, pairs.height, BATCH_PAIRS):
+            batch = pairs[start : start + BATCH_PAIRS]
             scored = score(profiles, batch, model, model.profiles)
             copy_in(
                 work.cursor,
@@ -210,7 +211,7 @@ def compare_pairs(work: Phase, model_version: int, model, profiles, pairs, afres
             bar.update(batch.height)
     if not afresh:
         run_file(work.cursor, HERE / "upsert_candidates.sql")
-    work.rows_in, work.rows_out = pairs.height, known.height
+    work.rows_out = pairs.height
     for decision in ("AUTO_MERGE", "FLAG_REVIEW", "REJECT"):
         work.detail[decision] = decisions.get(decision, 0)
 
