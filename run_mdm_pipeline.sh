@@ -289,46 +289,59 @@ for group in sys.argv[2:]:
 END
 }
 
-# is_installed GROUP: whether what pyproject.toml says now is installed
-is_installed() {
-    [[ -f $VENV/installed-$1 && $(<"$VENV/installed-$1") == "$(<"$PROJECT/pyproject.toml")" ]]
+# not_installed GROUP...: those of the groups whose packages are not what pyproject.toml says now
+not_installed() {
+    local group
+    for group in "$@"; do
+        # A Python that has gone, or that this user cannot run, takes its packages with it.
+        if [[ ! -f $VENV/installed-$group || $(<"$VENV/installed-$group") != "$(<"$PROJECT/pyproject.toml")" ]] ||
+            ! "$PYTHON" -I -S -c '' 2>/dev/null; then
+            printf '%s\n' "$group"
+        fi
+    done
 }
 
 # set_up_venv GROUP...: install the pinned dependencies of these groups (core, test, lint, benchmark) unless
 # they are there; a set-up that was killed is done again
 set_up_venv() {
-    local group python started log=$VENV/install.log missing=()
-    for group in "$@"; do
-        is_installed "$group" || missing+=("$group")
-    done
-    # A Python that has gone, or that this user cannot run, takes its packages with it.
-    "$PYTHON" -I -S -c '' 2>/dev/null || missing=("$@")
-    ((${#missing[@]})) || return 0
+    local python missing started=$SECONDS
+    [[ -n $(not_installed "$@") ]] || return 0
 
     python=$(find_python)
     exec 8<"$PROJECT/pyproject.toml"
-    lock "$python" 8 --wait
-    started=$SECONDS
+    if ! lock "$python" 8; then
+        say "  waiting for another set-up of .venv"
+        lock "$python" 8 --wait
+    fi
     # pip takes a package that was half installed for a whole one.
     if [[ -e $VENV/installing ]] || ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
         say "  making .venv"
         "$python" -m venv --clear "$VENV" ||
             fail 3 "$(id -un) cannot make $VENV. Run as the owner of the folder, or from a copy of your own."
     fi
+    mapfile -t missing < <(not_installed "$@")
+    if ((${#missing[@]})); then
+        install_groups "${missing[@]}"
+        say "  installed in $((SECONDS - started)) s"
+    fi
+    exec 8<&-
+}
+
+# install_groups GROUP...: their packages into .venv
+install_groups() {
+    local group log=$VENV/install.log
     # Scripts find the project's packages, also when they are called by hand.
     echo '../../../..' >"$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/mdm.pth"
-    requirements "${missing[@]}" >"$VENV/requirements.txt"
+    requirements "$@" >"$VENV/requirements.txt"
     : >"$VENV/installing"
-    say "  installing the dependencies: ${missing[*]} (log: $log)"
+    say "  installing the dependencies: $* (log: $log)"
     run_child "$PYTHON" -m pip install --disable-pip-version-check --no-input \
         --requirement "$VENV/requirements.txt" >"$log" 2>&1 ||
         fail 3 "The dependencies could not be installed. The log, $log, ends:"$'\n'"$(tail -n 4 "$log")"
-    for group in "${missing[@]}"; do
+    for group in "$@"; do
         printf '%s\n' "$(<"$PROJECT/pyproject.toml")" >"$VENV/installed-$group"
     done
     rm -- "$VENV/installing"
-    exec 8<&-
-    say "  installed in $((SECONDS - started)) s"
 }
 
 # make_env_file: .env from .env.example with random passwords; one that is there is left alone
