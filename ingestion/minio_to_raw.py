@@ -339,29 +339,28 @@ def _in_processes(work: Phase, lake: Lake, batches: list[Batch]) -> Iterator[Ite
 
 def _steps(workers: dict[Connection, Process], batches: list[Batch]) -> Iterator[Step]:
     """Hand each process the next batch as soon as it is done with one."""
-    waiting = iter(batches)
-    busy = set()
-    for pipe, batch in zip(workers, waiting, strict=False):
-        pipe.send(batch)
-        busy.add(pipe)
-    while busy:
-        for pipe in wait(busy):
-            try:
+    waiting, busy = iter(batches), set(workers)
+    try:
+        for pipe in workers:
+            pipe.send(next(waiting))
+        while busy:
+            for pipe in wait(busy):
                 step = pipe.recv()
-            except EOFError:
-                workers[pipe].join()
-                raise MdmError(
-                    f"A process that reads objects ended by itself (exit code {workers[pipe].exitcode}); the "
-                    "machine may be out of memory. What is committed stays; run again."
-                ) from None
-            if isinstance(step, BaseException):
-                raise step
-            yield step
-            if step[1] is not None:
+                if isinstance(step, BaseException):
+                    raise step
+                yield step
+                if step[1] is None:
+                    continue
                 if (batch := next(waiting, None)) is None:
                     busy.remove(pipe)
                 else:
                     pipe.send(batch)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        workers[pipe].join()
+        raise MdmError(
+            f"A process that reads objects ended by itself (exit code {workers[pipe].exitcode}); the machine may be "
+            "out of memory. What is committed stays; run again."
+        ) from None
 
 
 def _work(pipe: Connection, phase_socket: int, run_id: int) -> None:
