@@ -54,8 +54,9 @@ def survivorship_chains(cursor: Cursor) -> dict[str, Chain]:
     for attribute, chain in chains.items():
         if not chain:
             raise ConfigurationError(
-                f"gold.survivorship_rules has no step for {attribute}. Give it one: insert into "
-                f"gold.survivorship_rules (attribute, step, strategy) values ('{attribute}', 1, 'most_recent');"
+                f"gold.survivorship_rules has no step for {attribute}. Give it one: "
+                f"insert into gold.survivorship_rules (attribute, step, strategy) "
+                f"values ('{attribute}', 1, 'most_recent');"
             )
     return chains
 
@@ -154,7 +155,8 @@ def _empty_for_bulk(cursor: Cursor, table: str) -> list[str] | None:
     cursor.execute(f"truncate {table}")
     cursor.execute(
         "select indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index "
-        "where indrelid = %s::regclass and not exists (select from pg_constraint where conindid = indexrelid)",
+        "where indrelid = %s::regclass "
+        "and not exists (select from pg_constraint where conindid = indexrelid)",
         (table,),
     )
     definitions = []

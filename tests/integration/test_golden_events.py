@@ -1,0 +1,119 @@
+"""Phase 9A: the events, and the consumers that read them."""
+
+import threading
+
+import psycopg2
+import pytest
+from resolved_records import A, B
+
+from gold import run_golden_cdc, run_golden_customers, run_golden_history
+
+
+def test_insert_update_delete_and_back(resolved):
+    resolved.add(A, "sales:1", email="a@b.se", name="Ann")
+    resolved.run_gold()
+    resolved.add(A, "sales:1", email="c@d.se", name="Ann")
+    resolved.run_gold()
+    resolved.withdraw("sales:1")
+    resolved.run_gold()
+    resolved.add(A, "sales:1", email="c@d.se", name="Ann")
+    resolved.run_gold()
+    assert resolved.events() == [
+        ("INSERT", A, None, None),
+        ("UPDATE", A, None, ["email"]),
+        ("DELETE", A, None, None),
+        ("INSERT", A, None, None),
+    ]
+    assert resolved.database.query(
+        "select old_record ->> 'canonical_email', new_record ->> 'canonical_email' "
+        "from gold.customer_change_events where change_type in ('UPDATE', 'DELETE') order by 1"
+    ) == [("a@b.se", "c@d.se"), ("c@d.se", None)]
+
+
+def test_a_merge_and_the_way_back(resolved):
+    resolved.add(A, "sales:1", name="Ann")
+    resolved.add(B, "sales:2", name="Anna")
+    resolved.run_gold()
+    resolved.merge(B, A)
+    resolved.run_gold()
+    resolved.split(A, B, "sales:2")
+    resolved.run_gold()
+    assert resolved.events() == [
+        ("INSERT", A, None, None),
+        ("INSERT", B, None, None),
+        ("UPDATE", A, None, ["name", "record_count"]),
+        ("MERGE", B, A, None),
+        ("SPLIT", B, A, None),
+        ("UPDATE", A, None, ["name", "record_count"]),
+    ]
+
+
+def test_a_run_that_failed_before_the_events_is_caught_up_by_the_next(resolved):
+    resolved.add(A, "sales:1", name="Ann")
+    run_golden_customers.main([])
+    run_golden_history.main([])
+    resolved.open_run()
+    resolved.add(A, "sales:1", name="Anna")
+    run_golden_customers.main([])
+    run_golden_history.main([])
+    resolved.open_run()
+    resolved.run_gold()
+    assert resolved.events() == [("INSERT", A, None, None)]
+
+
+def test_events_once_written_are_not_written_again(resolved):
+    resolved.add(A, "sales:1", name="Ann")
+    resolved.run_gold()
+    resolved.database.execute("delete from identity.ingestion_watermarks")
+    resolved.run_gold()
+    assert resolved.events() == [("INSERT", A, None, None)]
+
+
+def test_a_consumer_reads_on_from_what_it_acknowledged(resolved):
+    for number in range(5):
+        resolved.add(A, "sales:1", name=f"Ann {'abcde'[number]}")
+        resolved.run_gold()
+
+    def read(limit):
+        return [
+            number for (number,) in resolved.database.query(
+                "select event_seq from gold.read_events('crm', %s)", (limit,)
+            )
+        ]  # fmt: skip
+
+    assert (read(2), read(2)) == ([1, 2], [1, 2])
+    resolved.database.execute("select gold.acknowledge_events('crm', 2)")
+    assert read(10) == [3, 4, 5]
+    for wrong, says in ((6, "there is no event 6"), (1, "already acknowledged up to 2")):
+        with pytest.raises(psycopg2.Error, match=says):
+            resolved.database.execute("select gold.acknowledge_events('crm', %s)", (wrong,))
+
+
+def test_a_rollback_leaves_no_gap_and_no_number_becomes_visible_out_of_order(database):
+    with database.connect() as one, one.cursor() as first:
+        first.execute("select gold.lock_last_event_seq()")
+        assert first.fetchone() == (0,)
+        seen = []
+        second = threading.Thread(
+            target=lambda: seen.extend(database.query("select gold.lock_last_event_seq()"))
+        )
+        second.start()
+        second.join(0.3)
+        assert second.is_alive() and seen == []
+        first.execute(
+            "insert into gold.customer_change_events (event_seq, occurred_at, run_id, change_type, "
+            "global_customer_id) values (1, now(), 1, 'DELETE', %s)",
+            (A,),
+        )
+        one.rollback()
+        second.join(5)
+        assert seen == [(0,)]
+
+
+def test_events_of_9b_do_not_come_again_from_9a(resolved):
+    resolved.add(A, "sales:1", name="Ann")
+    resolved.run_gold()
+    resolved.database.execute("select gold.steward_override(%s, 'name', 'Anna', 'eva', 'her own word')", (A,))
+    resolved.run_gold()
+    run_golden_cdc.main([])
+    assert resolved.events()[1:] == [("UPDATE", A, None, ["name"])]
