@@ -17,6 +17,7 @@ import os
 import signal
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from db.lake import Lake, LakeObject
 from db.phase import Phase, phase
 from db.postgres import connect, run_file
 from db.settings import settings
-from ingestion.readers import COLUMNS, DELIMITER, ENDINGS, Chunk, Reader, Rejected, copied
+from ingestion.readers import COLUMNS, DELIMITER, ENDINGS, ERASED, Chunk, Reader, Rejected, copied
 from ingestion.sources import Source, read_sources, sync_sources
 
 HERE = Path(__file__).resolve().parent
@@ -70,6 +71,15 @@ class Batch:
     @property
     def size(self) -> int:
         return sum(found.size for found in self.objects)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some lines of one object."""
+
+    object_id: int
+    object_key: str
+    chunk: Chunk
 
 
 @dataclass
@@ -177,7 +187,7 @@ def _arrays(objects: list[LakeObject]) -> dict[str, list]:
 
 def take_in(cursor: Cursor, lake: Lake, batch: Batch, run_id: int) -> Iterator[Step]:
     """Take in the objects of a batch, in one transaction; the counts come when it is committed."""
-    source, total = batch.source, Counts()
+    source = batch.source
     run_file(
         cursor,
         HERE / "claim_objects.sql",
@@ -185,48 +195,53 @@ def take_in(cursor: Cursor, lake: Lake, batch: Batch, run_id: int) -> Iterator[S
     )
     claimed = dict(cursor.fetchall())
     reader = Reader(source, run_id, erased_records(cursor, source))
-    found_rows, found_rejected = dict.fromkeys(claimed.values(), 0), dict.fromkeys(claimed.values(), 0)
-    gathered: list[tuple[int, str, Chunk]] = []
+    rows, rejected, erased = Counter(), Counter(), 0
+    for size, parts in _read(lake, reader, batch, claimed):
+        for part in parts:
+            rows[part.object_id] += len(part.chunk.rows)
+            rejected[part.object_id] += len(part.chunk.rejected)
+            erased += sum(line.reason == ERASED for line in part.chunk.rejected)
+        for object_id in _store(cursor, source, run_id, parts):
+            rows[object_id] -= 1
+            rejected[object_id] += 1
+        yield size, None
+    ids = list(claimed.values())
+    run_file(
+        cursor,
+        HERE / "count_objects.sql",
+        {"ids": ids, "rows": [rows[i] for i in ids], "rejected": [rejected[i] for i in ids]},
+    )
+    run_file(cursor, HERE / "advance_watermark.sql", {"upstream": source.prefix, "run_id": run_id})
+    cursor.connection.commit()
+    yield 0, Counts(len(ids), rows.total(), rejected.total(), erased, {source.raw_table: rows.total()})
 
-    def store() -> None:
-        for object_id, rows, rejected in _store(cursor, source, run_id, gathered):
-            found_rows[object_id] += rows
-            found_rejected[object_id] += rejected
-        gathered.clear()
 
+def _read(
+    lake: Lake, reader: Reader, batch: Batch, claimed: dict[str, int]
+) -> Iterator[tuple[int, list[Part]]]:
+    """The claimed objects in lists of parts of some COPY_BYTES: small objects share one, large ones take many.
+
+    Beside each list, how many bytes of the lake were read for it.
+    """
+    size, held, parts = 0, 0, []
     for found in batch.objects:
         if found.key not in claimed:
             continue
-        object_id, read = claimed[found.key], 0
+        read = 0
         with lake.open(found.key) as stream:
             if (etag := (stream.headers.get("ETag") or found.etag).strip('"')) != found.etag:
                 raise MdmError(
                     f"{found.key} was replaced while it was being read (ETag {found.etag}, then {etag}). "
                     "Run again."
                 )
-            for chunk in reader.read(stream, found.key, object_id, found.last_modified):
-                gathered.append((object_id, found.key, chunk))
-                total.erased += sum(rejected.reason == "erased" for rejected in chunk.rejected)
-                if sum(held.size for _, _, held in gathered) >= COPY_BYTES:
-                    store()
-                    yield stream.tell() - read, None
-                    read = stream.tell()
-        yield found.size - read, None
-    store()
-    run_file(
-        cursor,
-        HERE / "count_objects.sql",
-        {
-            "ids": list(found_rows),
-            "rows": list(found_rows.values()),
-            "rejected": list(found_rejected.values()),
-        },
-    )
-    run_file(cursor, HERE / "advance_watermark.sql", {"upstream": source.prefix, "run_id": run_id})
-    total.objects, total.rows = len(claimed), sum(found_rows.values())
-    total.rejected, total.tables = sum(found_rejected.values()), {source.raw_table: total.rows}
-    cursor.connection.commit()
-    yield 0, total
+            for chunk in reader.read(stream, found.key, claimed[found.key], found.last_modified):
+                parts.append(Part(claimed[found.key], found.key, chunk))
+                held += chunk.size
+                if held >= COPY_BYTES:
+                    yield size + stream.tell() - read, parts
+                    size, held, parts, read = 0, 0, [], stream.tell()
+        size += found.size - read
+    yield size, parts
 
 
 def erased_records(cursor: Cursor, source: Source) -> Callable[[str], bool] | None:
@@ -245,13 +260,11 @@ def erased_records(cursor: Cursor, source: Source) -> Callable[[str], bool] | No
     return lambda record_id: hmac.digest(secret, f"{source.name}\x1f{record_id}".encode(), "sha256") in hashes
 
 
-def _store(
-    cursor: Cursor, source: Source, run_id: int, chunks: list[tuple[int, str, Chunk]]
-) -> Iterator[tuple[int, int, int]]:
-    """COPY rows and rejected lines of chunks (object_id, key, chunk); yields (object_id, rows, rejected)."""
-    refused = copy_lines(cursor, source, [chunk for _, _, chunk in chunks])
-    keys = {object_id: key for object_id, key, _ in chunks}
-    rejected = [(object_id, line) for object_id, _, chunk in chunks for line in chunk.rejected] + refused
+def _store(cursor: Cursor, source: Source, run_id: int, parts: list[Part]) -> list[int]:
+    """COPY rows and rejected lines; returns the object_id of each row that had to be rejected after all."""
+    keys = {part.object_id: part.object_key for part in parts}
+    refused = copy_lines(cursor, source, [part.chunk for part in parts])
+    rejected = [(part.object_id, line) for part in parts for line in part.chunk.rejected] + refused
     rows = [
         DELIMITER.join(
             (
@@ -267,10 +280,7 @@ def _store(
         for object_id, line in rejected
     ]
     _copy(cursor, "rejected_records", REJECTED_COLUMNS, rows)
-    for object_id, _, chunk in chunks:
-        yield object_id, len(chunk.rows), len(chunk.rejected)
-    for object_id, _ in refused:
-        yield object_id, -1, 1
+    return [object_id for object_id, _ in refused]
 
 
 def copy_lines(cursor: Cursor, source: Source, chunks: list[Chunk]) -> list[tuple[int, Rejected]]:
@@ -358,8 +368,8 @@ def _steps(workers: dict[Connection, Process], batches: list[Batch]) -> Iterator
     except (EOFError, BrokenPipeError, ConnectionResetError):
         workers[pipe].join()
         raise MdmError(
-            f"A process that reads objects ended by itself (exit code {workers[pipe].exitcode}); the machine may be "
-            "out of memory. What is committed stays; run again."
+            f"A process that reads objects ended by itself (exit code {workers[pipe].exitcode}); the machine "
+            "may be out of memory. What is committed stays; run again."
         ) from None
 
 

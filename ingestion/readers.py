@@ -32,6 +32,8 @@ LONGEST_LINE = 1024 * 1024
 LONGEST_ID = 255
 LONGEST_REJECTED = 10_000
 DEEPEST = 64
+# The reason of a line that is not taken in because its record was erased; its text is not kept either.
+ERASED = "erased"
 
 # Attributes of which a number is as good as its text.
 NUMBERS_TOO = frozenset(("phone", "birth_date", "address", "postal_code", "national_id"))
@@ -196,7 +198,7 @@ class _JsonReading(_Reading):
                 chunk.rejected.append(Rejected(number, str(bad), _kept(line)))
                 continue
             if self.reader.is_erased and self.reader.is_erased(record_id):
-                chunk.rejected.append(Rejected(number, "erased", ""))
+                chunk.rejected.append(Rejected(number, ERASED, ""))
                 continue
             head = DELIMITER.join(
                 (f"{self.head}{number}", "t" if deleted else "f", moment, copied(record_id), "")
@@ -384,7 +386,7 @@ class _CsvReading(_Reading):
             chunk.rejected.append(Rejected(number, str(bad), _kept(line)))
             return
         if self.reader.is_erased and self.reader.is_erased(record_id):
-            chunk.rejected.append(Rejected(number, "erased", ""))
+            chunk.rejected.append(Rejected(number, ERASED, ""))
             return
         head = DELIMITER.join(
             (f"{self.head}{number}", "t" if deleted in TRUE else "f", moment, copied(record_id), "")
