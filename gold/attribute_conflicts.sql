@@ -1,6 +1,7 @@
 -- One row per customer and attribute whose values contradict each other, among the customers changed since the mark.
--- birth_date, national_id, name: values no typo explains (high). email, phone, postal_code: two sources, and neither
--- value replaced the other: each was said before the last of the other and after its first (low).
+-- birth_date, national_id, name: values no typo explains (high). email, phone, postal_code: two values that different
+-- sources say again and again, each before the last of the other and after its first, so neither replaced the other
+-- (low).
 -- What a steward has overridden is settled.
 create temp table changed_customers on commit drop as
 select customers.global_customer_id
@@ -109,7 +110,7 @@ contradictions as (
                     left(left_claim.value, 60), left(right_claim.value, 60)
                 ) > 2
             when 'name' then
-                -- No initial and no sound in common.
+                -- No initial, no beginning of a word and no sound in common.
                 translate(left_claim.initials, right_claim.initials, '')
                 = left_claim.initials
                 and not exists (
@@ -120,10 +121,19 @@ contradictions as (
                         on
                             metaphone(left(left_word, 60), 6)
                             = metaphone(left(right_word, 60), 6)
+                            or strpos(
+                                lower(right_word), lower(left(left_word, 3))
+                            ) > 0
+                            or strpos(
+                                lower(left_word), lower(left(right_word, 3))
+                            ) > 0
                 )
             else
                 left_claim.first_seen < right_claim.last_seen
                 and right_claim.first_seen < left_claim.last_seen
+                and least(
+                    left_claim.record_count, right_claim.record_count
+                ) > 1
                 and not (
                     left_claim.sources = right_claim.sources
                     and cardinality(left_claim.sources) = 1

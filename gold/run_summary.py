@@ -54,7 +54,7 @@ def lines(summary: dict, coloured: bool = False) -> list[str]:
 
     def row(label: str, number: int | None, note: str = "") -> str:
         shown = "-" if number is None else f"{number:,}"
-        return f"  {label:<{LABEL}}{paint(BOLD, f'{shown:>{NUMBER}}')}  {paint(DIM, note[: 80 - LABEL - NUMBER - 4])}"
+        return f"  {label:<{LABEL}}{paint(BOLD, f'{shown:>{NUMBER}}')}  {paint(DIM, _fitted(note))}"
 
     s = summary
     head = f"Run {s['run_id']}"
@@ -82,7 +82,7 @@ def lines(summary: dict, coloured: bool = False) -> list[str]:
                 )
             ),
         ),
-        row("conflicts", s["conflicts"], _listed(s["conflicts_by_kind"])),
+        row("conflicts", s["conflicts"], _listed(_by_attribute(s["conflicts_by_kind"]))),
         row("review queue", s["review_items"], _listed(s["review_by_kind"])),
     ]
     for warning in s["warnings"] or []:
@@ -107,6 +107,14 @@ def _phase_lines(phases: list[dict], paint) -> list[str]:
     return out
 
 
+def _fitted(note: str) -> str:
+    """The note, its last parts left out where it would not fit on the line."""
+    room = 80 - LABEL - NUMBER - 4
+    if len(note) <= room:
+        return note
+    return note[: room - 5].rpartition(", ")[0] + ", ..."
+
+
 def _can_draw() -> bool:
     return (sys.stdout.encoding or "").lower().startswith("utf")
 
@@ -115,6 +123,10 @@ def _listed(counts: dict | None) -> str:
     """{'flagged_pair': 200} as '200 flagged pair', the largest first."""
     ranked = sorted((counts or {}).items(), key=lambda pair: (-pair[1], pair[0]))
     return ", ".join(f"{count:,} {name.replace('_', ' ').lower()}" for name, count in ranked)
+
+
+def _by_attribute(kinds: dict | None) -> dict:
+    return {kind.partition("_")[2]: count for kind, count in (kinds or {}).items()}
 
 
 def _warning(warning: dict) -> str:

@@ -505,7 +505,7 @@ link_items as (
         ) as side_by_side,
         concat_ws(
             ': ',
-            links.refused_reason,
+            replace(links.refused_reason, '_', ' '),
             scores.explanation
         ) as explanation,
         runs.started_at as waiting_since,

@@ -40,7 +40,7 @@ comment on column gold.erasures.row_counts is
 comment on column gold.erasures.lake_objects is
 'The objects that held lines of the person at that time; gold.erasure_objects says when each was rewritten';
 comment on column gold.erasures.still_found is
-'{table.column: rows} where one of the values still stands after the erasure, as other people share it; empty: nowhere';
+'{table.column: rows} where a value of the person still stands after the erasure; empty: nowhere. Values that other people say too are theirs as well and are not searched for';
 
 create table if not exists gold.erasure_objects (
     object_id integer primary key
@@ -105,18 +105,52 @@ as $function$
     from unnest(search_values) as value
 $function$;
 
+-- A condition that a text holds any of the values: a quick search first, and
+-- the pattern only for what it finds.
+create or replace function gold.values_condition(
+    text_sql text, search_values text []
+)
+returns text
+language sql immutable strict
+as $function$
+    with needles as (
+        select distinct lower(value) as needle
+        from unnest(search_values) as value
+    )
+
+    -- The fence has each text lowered once, not once per needle.
+    select
+        '(select '
+        || string_agg(
+            format('strpos(text, %L) > 0', needles.needle),
+            ' or '
+            order by needles.needle
+        )
+        || format(
+            ' from (select lower(%1$s) as text offset 0) as lowered) '
+            'and %1$s ~* %2$L',
+            text_sql,
+            gold.values_pattern(search_values)
+        )
+    from needles
+    -- What holds a longer needle holds the shorter one in it.
+    where not exists (
+        select 1
+        from needles as shorter
+        where
+            shorter.needle <> needles.needle
+            and strpos(needles.needle, shorter.needle) > 0
+    )
+$function$;
+
 -- Where values stand in the four schemas: one row per column that holds one.
 create or replace function gold.find_values(search_values text [])
 returns table (table_name text, column_name text, row_count bigint)
 language plpgsql stable
 as $function$
 declare
-    pattern constant text := gold.values_pattern(search_values);
     found record;
 begin
-    if pattern is null then
-        return;
-    end if;
     for found in
         select
             columns.table_schema,
@@ -128,20 +162,21 @@ begin
         where
             columns.table_schema in ('raw', 'staging', 'identity', 'gold')
             and tables.table_type = 'BASE TABLE'
-            and columns.data_type in ('text', 'json', 'jsonb', 'ARRAY')
             and columns.udt_name in ('text', 'json', 'jsonb', '_text')
+            and cardinality(search_values) > 0
         order by 1, 2, columns.ordinal_position
     loop
         table_name := found.table_schema || '.' || found.table_name;
         column_name := found.column_name;
         execute format(
-            'select count(*) from %I.%I where %I::text ~* $1',
+            'select count(*) from %I.%I where %s',
             found.table_schema,
             found.table_name,
-            found.column_name
+            gold.values_condition(
+                format('%I::text', found.column_name), search_values
+            )
         )
-        into row_count
-        using pattern;
+        into row_count;
         if row_count > 0 then
             return next;
         end if;
@@ -229,36 +264,117 @@ begin
         ) using source.attributes;
     end loop;
     delete from erased_values
-    where erased_values.ctid not in (
-        select min(known.ctid)
-        from erased_values as known
-        group by known.attribute, known.value
-    );
+    using erased_values as known
+    where
+        erased_values.attribute = known.attribute
+        and erased_values.value = known.value
+        and (known.is_shared is null, known.ctid)
+        < (erased_values.is_shared is null, erased_values.ctid);
 end
 $function$;
 
--- The values that tell who somebody is, and so can be searched for: not a city,
--- not a birth date, which thousands share.
-create or replace function gold.erased_search_values()
-returns text []
+-- Which of the temporary erased_values other people say too, in the latest
+-- delivery of a record: a family's phone, a namesake's name. Those are theirs as
+-- well, and are not searched for. Neither is what does not tell who somebody is:
+-- a city, a birth date, a single word.
+create or replace function gold.mark_shared_values()
+returns void
 language plpgsql
 as $function$
+declare
+    source record;
 begin
-    return (
-        select array_agg(distinct erased_values.value)
-        from erased_values
+    update erased_values
+    set is_shared = true
+    where
+        erased_values.is_shared is null
+        and (
+            length(erased_values.value) < 5
+            or erased_values.attribute not in (
+                'email', 'phone', 'national_id', 'name', 'address'
+            )
+            or (
+                erased_values.attribute in ('name', 'address')
+                and erased_values.value !~ '[[:alnum:]]\s+[[:alnum:]]'
+            )
+        );
+    update erased_values
+    set is_shared = true
+    from staging.identity_inputs as inputs
+    cross join lateral (
+        values
+        ('email', inputs.email),
+        ('phone', inputs.phone),
+        ('name', inputs.name),
+        ('address', inputs.address),
+        ('national_id', inputs.national_id)
+    ) as said (attribute, value)
+    where
+        erased_values.is_shared is null
+        and erased_values.attribute = said.attribute
+        and erased_values.value = said.value
+        and not inputs.is_deleted
+        and not exists (
+            select 1
+            from erased_members
+            where erased_members.record_key = inputs.record_key
+        );
+    for source in
+        select sources.* from raw.sources
         where
-            length(erased_values.value) >= 5
-            and (
-                erased_values.attribute in (
-                    'email', 'phone', 'national_id', 'record_id'
+            to_regclass('raw.' || quote_ident(sources.raw_table)) is not null
+            and exists (
+                select 1
+                from erased_values
+                where erased_values.is_shared is null
+            )
+    loop
+        execute format(
+            $sql$
+            with deliveries as materialized (
+                select deliveries.payload::text as payload
+                from staging.%I as latest
+                inner join raw.%I as deliveries
+                    on
+                        latest.object_id = deliveries.object_id
+                        and latest.line_number = deliveries.line_number
+                where
+                    not latest.is_deleted
+                    and not exists (
+                        select 1
+                        from erased_members
+                        where erased_members.record_key = latest.record_key
+                    )
+                    and %s
+            )
+
+            update erased_values
+            set is_shared = true
+            from deliveries
+            where
+                erased_values.is_shared is null
+                and strpos(
+                    lower(deliveries.payload), lower(erased_values.value)
+                ) > 0
+                and deliveries.payload ~* gold.values_pattern(
+                    array[erased_values.value]
                 )
-                or (
-                    erased_values.attribute in ('name', 'address')
-                    and erased_values.value ~ '[[:alnum:]]\s+[[:alnum:]]'
+            $sql$,
+            source.staging_table,
+            source.raw_table,
+            gold.values_condition(
+                'deliveries.payload::text',
+                array(
+                    select erased_values.value
+                    from erased_values
+                    where erased_values.is_shared is null
                 )
             )
-    );
+        );
+    end loop;
+    update erased_values
+    set is_shared = false
+    where erased_values.is_shared is null;
 end
 $function$;
 
@@ -480,7 +596,8 @@ begin
 
     create temp table erased_values (
         attribute text not null,
-        value text not null
+        value text not null,
+        is_shared boolean
     ) on commit drop;
     insert into erased_values (attribute, value)
     select
@@ -512,52 +629,55 @@ begin
         overrides.attribute::text,
         overrides.value
     from gold.customer_steward_overrides as overrides
-    where overrides.global_customer_id = any(family)
-    union
-    select
-        'record_id',
-        erased_members.record_id
-    from erased_members;
+    where overrides.global_customer_id = any(family);
     perform gold.gather_erased_values();
-    search_values := gold.erased_search_values();
+    perform gold.mark_shared_values();
 
     -- Records withdrawn at their source are in no customer any more: the
-    -- person's are known by the values of their former deliveries.
-    if search_values is not null then
-        pattern := gold.values_pattern(search_values);
-        for source in
-            select sources.* from raw.sources
-            where to_regclass('raw.' || quote_ident(sources.raw_table)) is not null
-        loop
-            execute format(
-                $sql$
-                insert into erased_members (record_key, source_system, record_id)
-                select distinct
-                    deliveries.record_key,
-                    %L,
-                    deliveries.record_id
-                from raw.%I as deliveries
-                where
-                    not exists (
-                        select 1
-                        from identity.customer_identity_map as map
-                        where map.record_key = deliveries.record_key
-                    )
-                    and deliveries.payload::text ~* $1
-                $sql$,
-                source.source_system,
-                source.raw_table
-            ) using pattern;
-        end loop;
-        insert into erased_values (attribute, value)
-        select
-            'record_id',
-            erased_members.record_id
-        from erased_members;
-        perform gold.gather_erased_values();
-        search_values := gold.erased_search_values();
-    end if;
-    pattern := gold.values_pattern(search_values);
+    -- person's are known by an address, number or id in a former delivery.
+    search_values := array(
+        select distinct erased_values.value
+        from erased_values
+        where
+            not erased_values.is_shared
+            and erased_values.attribute in ('email', 'phone', 'national_id')
+    );
+    for source in
+        select sources.* from raw.sources
+        where
+            to_regclass('raw.' || quote_ident(sources.raw_table)) is not null
+            and cardinality(search_values) > 0
+    loop
+        execute format(
+            $sql$
+            insert into erased_members (record_key, source_system, record_id)
+            select distinct
+                deliveries.record_key,
+                %L,
+                deliveries.record_id
+            from raw.%I as deliveries
+            where
+                not exists (
+                    select 1
+                    from identity.customer_identity_map as map
+                    where map.record_key = deliveries.record_key
+                )
+                and %s
+            $sql$,
+            source.source_system,
+            source.raw_table,
+            gold.values_condition('deliveries.payload::text', search_values)
+        );
+    end loop;
+    perform gold.gather_erased_values();
+    perform gold.mark_shared_values();
+    search_values := array(
+        select distinct erased_values.value
+        from erased_values
+        where not erased_values.is_shared
+    );
+    -- Without a value to search for, nothing is found by it.
+    pattern := coalesce(gold.values_pattern(search_values), '$.^');
 
     -- 2a. Deliveries: all of the records, and former versions of others that
     -- once were about the person.
@@ -579,7 +699,7 @@ begin
                         select erased_members.record_key from erased_members
                     )
                     or (
-                        deliveries.payload::text ~* $1
+                        %3$s
                         and exists (
                             select 1
                             from staging.%2$I as latest
@@ -597,8 +717,12 @@ begin
             from gone
             $sql$,
             source.raw_table,
-            source.staging_table
-        ) using pattern;
+            source.staging_table,
+            coalesce(
+                gold.values_condition('deliveries.payload::text', search_values),
+                'false'
+            )
+        );
         get diagnostics affected = row_count;
         counts := counts || jsonb_build_object('raw.' || source.raw_table, affected);
         execute format(
@@ -818,17 +942,10 @@ begin
     set
         left_record_key = null,
         right_record_key = null,
-        reason = case
-            when lineage.reason ~* pattern then blanked else lineage.reason
-        end
+        decision_id = null
     where
-        lineage.left_record_key in (
-            select erased_members.record_key from erased_members
-        )
-        or lineage.right_record_key in (
-            select erased_members.record_key from erased_members
-        )
-        or lineage.reason ~* pattern;
+        lineage.from_customer_id = any(family)
+        or lineage.into_customer_id = any(family);
 
     with emptied as (
         delete from identity.steward_decision_records as records

@@ -1,0 +1,16 @@
+-- One row per object that delivered erased records again: they were not taken in, but the object holds them.
+insert into gold.erasure_objects (
+    object_id, object_key, etag, record_lines, text_lines
+)
+select
+    objects.object_id,
+    objects.object_key,
+    objects.etag,
+    array_agg(rejected.line_number order by rejected.line_number) as record_lines,
+    '{}'::integer [] as text_lines
+from raw.rejected_records as rejected
+inner join raw.ingested_objects as objects
+    on rejected.object_id = objects.object_id
+where rejected.reason = 'erased'
+group by objects.object_id
+on conflict (object_id) do nothing
