@@ -15,8 +15,8 @@ same clusters as clustering everything. Weights are rounded to thousandths, so t
 """
 
 import heapq
-from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -244,119 +244,164 @@ def _contested(
     return contested
 
 
-class _Group:
-    """Nodes joined so far, with what the checks need of them."""
+class _Traits:
+    """What may keep two groups apart: sides of steward decisions, national ids, birth dates."""
 
-    __slots__ = ("members", "first", "sides", "values")
+    __slots__ = ("component", "sides", "values")
 
-    def __init__(self, node: int, conflicts: _Conflicts, sides: set[tuple[int, int]]):
-        self.members = [node]
-        self.first = node
-        self.sides = sides
-        self.values = {attribute: {int(codes[node])} - {-1} for attribute, codes in conflicts.codes.items()}
+    def __init__(self, component: int):
+        self.component = component
+        self.sides: set[tuple[int, int]] = set()
+        self.values: dict[str, set[int]] = {attribute: set() for attribute in CONFLICT_ATTRIBUTES}
 
-    def take(self, other: "_Group") -> None:
-        self.members += other.members
-        self.first = min(self.first, other.first)
+    def take(self, other: "_Traits") -> None:
         self.sides |= other.sides
         for attribute, values in other.values.items():
             self.values[attribute] |= values
 
 
-def _refusal(one: _Group, other: _Group, conflicts: _Conflicts) -> str | None:
+def _traits_of(groups: dict[int, int], different: pl.DataFrame, conflicts: _Conflicts) -> dict[int, _Traits]:
+    """The traits of each group that has any. groups: node -> group."""
+    traits: dict[int, _Traits] = {}
+
+    def of(node: int) -> _Traits:
+        return traits.setdefault(groups[node], _Traits(int(conflicts.component[node])))
+
+    for decision, node, side in different.rows():
+        if node in groups:
+            of(node).sides.add((decision, side))
+    nodes = np.fromiter(groups, np.int64, len(groups))
+    for attribute, codes in conflicts.codes.items():
+        known = nodes[codes[nodes] >= 0]
+        for node, code in zip(known.tolist(), codes[known].tolist(), strict=True):
+            of(node).values[attribute].add(code)
+    return traits
+
+
+def _refusal(one: _Traits | None, other: _Traits | None, conflicts: _Conflicts) -> str | None:
     """Why two groups may not be joined, or None."""
+    if one is None or other is None:
+        return None
     if any((decision, 1 - side) in other.sides for decision, side in one.sides):
         return STEWARD_DIFFERENT
     for attribute in CONFLICT_ATTRIBUTES:
-        component = int(conflicts.component[one.first])
-        if conflicts.between(attribute, one.values[attribute], other.values[attribute], component):
+        if conflicts.between(attribute, one.values[attribute], other.values[attribute], one.component):
             return attribute
     return None
 
 
+class _Groups:
+    """Groups of nodes, named by their smallest node, that are joined two at a time."""
+
+    def __init__(self, nodes: np.ndarray, different: pl.DataFrame, conflicts: _Conflicts):
+        self.parent = dict(zip(nodes.tolist(), nodes.tolist(), strict=True))
+        self.conflicts = conflicts
+        self.traits = _traits_of(self.parent, different, conflicts)
+
+    def find(self, node: int) -> int:
+        while self.parent[node] != node:
+            self.parent[node] = self.parent[self.parent[node]]
+            node = self.parent[node]
+        return node
+
+    def refusal(self, one: int, other: int) -> str | None:
+        return _refusal(self.traits.get(one), self.traits.get(other), self.conflicts)
+
+    def join(self, one: int, other: int) -> None:
+        """Joins the group `other` to the group `one`, which has the smaller name."""
+        self.parent[other] = one
+        added = self.traits.pop(other, None)
+        if added and one in self.traits:
+            self.traits[one].take(added)
+        elif added:
+            self.traits[one] = added
+
+
 def _split_contested(
-    label, component, contested, links, evidence, forced, different, conflicts, merge_weight
+    label: np.ndarray,
+    component: np.ndarray,
+    contested: np.ndarray,
+    links: _Pairs,
+    evidence: _Pairs,
+    forced: _Pairs,
+    different: pl.DataFrame,
+    conflicts: _Conflicts,
+    merge_weight: float,
 ) -> None:
     """Writes the clusters of the contested components into `label`."""
     inside = contested[component]
-    sides = defaultdict(set)
-    for decision, node, side in different.rows():
-        sides[node].add((decision, side))
-    groups = {node: _Group(node, conflicts, sides[node]) for node in np.flatnonzero(inside).tolist()}
-    group_of = {node: node for node in groups}
-
+    nodes = np.flatnonzero(inside)
+    groups = _Groups(nodes, different, conflicts)
     kept = forced.where(inside[forced.left])
     for left, right in sorted(set(zip(kept.left.tolist(), kept.right.tolist(), strict=True))):
-        one, other = group_of[left], group_of[right]
-        if one == other or any(
-            (decision, 1 - side) in groups[other].sides for decision, side in groups[one].sides
-        ):
-            continue
-        if len(groups[one].members) < len(groups[other].members):
-            one, other = other, one
-        for node in groups[other].members:
-            group_of[node] = one
-        groups[one].take(groups.pop(other))
+        one, other = sorted((groups.find(left), groups.find(right)))
+        # A steward's "same" outweighs contradicting values, not a steward's "different".
+        if one != other and groups.refusal(one, other) != STEWARD_DIFFERENT:
+            groups.join(one, other)
 
-    # between[a][b] = between[b][a] = [sum of weights, number of compared pairs]
-    between: dict[int, dict[int, list[int]]] = {group: {} for group in groups}
-    for pairs in (links, evidence):
-        kept = pairs.where(inside[pairs.left] & (component[pairs.left] == component[pairs.right]))
-        for left, right, weight in zip(
-            kept.left.tolist(), kept.right.tolist(), kept.weight.tolist(), strict=True
-        ):
-            one, other = group_of[left], group_of[right]
-            if one == other:
-                continue
-            total = between[one].get(other)
-            if total is None:
-                between[one][other] = between[other][one] = [weight, 1]
-            else:
-                total[0] += weight
-                total[1] += 1
-    _join_groups(groups, between, conflicts, merge_weight * WEIGHT_UNIT)
-    for group in groups.values():
-        label[group.members] = group.first
+    compared = [
+        pairs.where(inside[pairs.left] & (component[pairs.left] == component[pairs.right]))
+        for pairs in (links, evidence)
+    ]
+    totals = pl.concat(
+        pl.DataFrame({"left": pairs.left, "right": pairs.right, "weight": pairs.weight}) for pairs in compared
+    )
+    if len(kept.left):
+        group_of = pl.DataFrame({"node": nodes, "group": [groups.find(node) for node in nodes.tolist()]})
+        ends = [
+            totals.select(node=side).join(group_of, on="node", how="left", maintain_order="left")["group"]
+            for side in ("left", "right")
+        ]
+        totals = totals.with_columns(ends[0].alias("left"), ends[1].alias("right")).select(
+            pl.min_horizontal("left", "right"), pl.max_horizontal("left", "right").alias("right"), "weight"
+        )
+    totals = (
+        totals.filter(pl.col("left") != pl.col("right"))
+        .group_by("left", "right", maintain_order=True)
+        .agg(pl.col("weight").sum(), pl.len().alias("pairs"))
+    )
+    of_component = component[totals["left"].to_numpy()]
+    totals = totals[np.argsort(of_component, kind="stable")]
+    starts = np.flatnonzero(np.diff(np.sort(of_component), prepend=-1)).tolist()
+    rows = totals.rows()
+    for start, end in pairwise([*starts, len(rows)]):
+        _join_groups(groups, rows[start:end], merge_weight * WEIGHT_UNIT)
+    label[nodes] = [groups.find(node) for node in nodes.tolist()]
 
 
-def _join_groups(groups, between, conflicts, threshold: float) -> None:
-    """Average linkage: joins the two groups with the highest mean until no mean reaches the threshold."""
+def _join_groups(groups: _Groups, totals: list[tuple[int, int, int, int]], threshold: float) -> None:
+    """Average linkage in one component: joins the groups with the highest mean until none reaches the threshold.
 
-    def entry(one: int, other: int, total: list[int]):
-        first, second = sorted((groups[one].first, groups[other].first))
-        return (-total[0] / total[1], first, second, one, other)
-
+    totals: smaller group, other group, sum of the weights of the compared pairs between them, number of these.
+    """
+    between: dict[int, dict[int, tuple[int, int]]] = {}
+    for one, other, weight, pairs in totals:
+        between.setdefault(one, {})[other] = between.setdefault(other, {})[one] = (weight, pairs)
     heap = [
-        entry(one, other, total)
-        for one, neighbours in between.items()
-        for other, total in neighbours.items()
-        if one < other and total[0] >= threshold * total[1]
+        (-weight / pairs, one, other) for one, other, weight, pairs in totals if weight >= threshold * pairs
     ]
     heapq.heapify(heap)
     while heap:
-        proposed = heapq.heappop(heap)
-        one, other = proposed[3:]
-        total = between.get(one, {}).get(other)
-        if total is None or entry(one, other, total) != proposed:
+        mean, one, other = heapq.heappop(heap)
+        neighbours = between.get(one, {})
+        total = neighbours.get(other)
+        if total is None or -total[0] / total[1] != mean:
             continue  # one of the groups has changed since
-        if _refusal(groups[one], groups[other], conflicts):
+        if groups.refusal(one, other):
             continue
-        if len(between[one]) < len(between[other]):
-            one, other = other, one
-        groups[one].take(groups.pop(other))
-        del between[one][other]
-        for neighbour, total in between.pop(other).items():
+        groups.join(one, other)
+        del neighbours[other]
+        for neighbour, (weight, pairs) in between.pop(other).items():
             if neighbour == one:
                 continue
-            del between[neighbour][other]
-            known = between[one].get(neighbour)
-            if known is not None:
-                total = [total[0] + known[0], total[1] + known[1]]
-            between[one][neighbour] = between[neighbour][one] = total
-        # `first` may have changed, so every proposal of the joined group is made anew.
-        for neighbour, total in between[one].items():
-            if total[0] >= threshold * total[1]:
-                heapq.heappush(heap, entry(one, neighbour, total))
+            theirs = between[neighbour]
+            del theirs[other]
+            if neighbour in neighbours:
+                weight += neighbours[neighbour][0]
+                pairs += neighbours[neighbour][1]
+            neighbours[neighbour] = theirs[one] = (weight, pairs)
+            if weight >= threshold * pairs:
+                heapq.heappush(heap, (-weight / pairs, min(one, neighbour), max(one, neighbour)))
 
 
 def _explain_refusals(
@@ -365,17 +410,8 @@ def _explain_refusals(
     """The reason for each link whose ends are in two clusters."""
     ends = np.unique(label[np.concatenate([refused.left, refused.right])])
     nodes = np.flatnonzero(np.isin(label, ends))
-    sides = defaultdict(set)
-    for decision, node, side in different.rows():
-        sides[node].add((decision, side))
-    groups: dict[int, _Group] = {}
-    for node, first in zip(nodes.tolist(), label[nodes].tolist(), strict=True):
-        alone = _Group(node, conflicts, set(sides[node]))
-        if first in groups:
-            groups[first].take(alone)
-        else:
-            groups[first] = alone
+    traits = _traits_of(dict(zip(nodes.tolist(), label[nodes].tolist(), strict=True)), different, conflicts)
     return [
-        _refusal(groups[label[left]], groups[label[right]], conflicts) or WEAK_GROUP_EVIDENCE
-        for left, right in zip(refused.left.tolist(), refused.right.tolist(), strict=True)
+        _refusal(traits.get(one), traits.get(other), conflicts) or WEAK_GROUP_EVIDENCE
+        for one, other in zip(label[refused.left].tolist(), label[refused.right].tolist(), strict=True)
     ]

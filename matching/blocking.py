@@ -25,6 +25,7 @@ FUNCTIONS = {
     "first_token": False,
     "last_token": False,
     "soundex": False,
+    "local_part": False,
     "year": False,
     "month_day": False,
     "area": False,

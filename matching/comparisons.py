@@ -130,7 +130,9 @@ class PairBatch:
         right_given, right_family = self.right["given_name"], self.right["family_name"]
         both_full = (left_given >= 0) & (left_family >= 0) & (right_given >= 0) & (right_family >= 0)
         apart = (left_given != right_given) & (left_family != right_family)
-        crossed = shares_letter(values, left_family, right_given) | shares_letter(values, left_given, right_family)
+        crossed = shares_letter(values, left_family, right_given) | shares_letter(
+            values, left_given, right_family
+        )
         rows = np.flatnonzero(both_full & apart & crossed)
         left_given, left_family = left_given[rows], left_family[rows]
         right_given, right_family = right_given[rows], right_family[rows]
@@ -147,8 +149,18 @@ class PairBatch:
 
         # One name only: it may stand in either place. It is moved to where the other record agrees with it.
         for given, family, other_given, other_family in (
-            (self.left["given_name"], self.left["family_name"], self.right["given_name"], self.right["family_name"]),
-            (self.right["given_name"], self.right["family_name"], self.left["given_name"], self.left["family_name"]),
+            (
+                self.left["given_name"],
+                self.left["family_name"],
+                self.right["given_name"],
+                self.right["family_name"],
+            ),
+            (
+                self.right["given_name"],
+                self.right["family_name"],
+                self.left["given_name"],
+                self.left["family_name"],
+            ),
         ):
             alone = np.flatnonzero(
                 ((given >= 0) != (family >= 0)) & ((other_given >= 0) | (other_family >= 0))
@@ -407,7 +419,7 @@ def same_mailbox(batch, attribute, rows, at_least):
 
 
 def same_local_part(batch, attribute, rows, at_least):
-    values, left, right = _sides(batch, attribute, rows)
+    values, left, right = _sides(batch, "email_mailbox", rows)
     local, part = values.derived(local_parts)
     long_enough = np.append(local.strings.str.len_chars().to_numpy() >= MIN_LOCAL_PART, False)
     return (part[left] == part[right]) & long_enough[part[left]]

@@ -179,7 +179,9 @@ def _read_comparison(table: dict, place: int) -> Comparison:
     if not isinstance(shared, bool | float) or not 0 <= shared <= 1:
         raise ModelError(f"{where}: shared must be true or a chance between 0 and 1, not {shared!r}")
     learnt = shared is True
-    return Comparison(name=name, levels=levels, shared=0.5 if learnt else float(shared), shared_is_learnt=learnt)
+    return Comparison(
+        name=name, levels=levels, shared=0.5 if learnt else float(shared), shared_is_learnt=learnt
+    )
 
 
 def read_model(path: Path = DEFAULT_PATH) -> Model:

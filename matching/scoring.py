@@ -24,18 +24,21 @@ MAX_WEIGHT = 100.0
 def frequency_key(test: str, strings: pl.Series) -> pl.Series:
     """The key under which Comparison.frequencies holds a value.
 
-    "john *" is every given name that begins with john, "kim@example.org *" every address of that mailbox.
+    "john *" is every given name that begins with john, "kim@example.org *" every address of that mailbox,
+    "kim@ *" every address of that local part.
     """
     if test == "same_first_name":
         return strings.str.extract(r"^(\S+)") + " *"
     if test == "same_mailbox":
         return strings + " *"
+    if test == "same_local_part":
+        return strings.str.extract(r"^(.+)@") + "@ *"
     return strings
 
 
 def frequency_column(comparison: Comparison, test: str) -> str:
     """The column of profiles on whose values a test's frequencies are counted."""
-    return "email_mailbox" if test == "same_mailbox" else comparison.name
+    return "email_mailbox" if test in ("same_mailbox", "same_local_part") else comparison.name
 
 
 def value_frequencies(comparison: Comparison, test: str, values: Values) -> np.ndarray:
@@ -57,20 +60,31 @@ def shared_frequencies(batch: PairBatch, comparison: Comparison, test: str, rows
 
 
 def pair_weights(batch: PairBatch, comparison: Comparison, level: np.ndarray) -> np.ndarray:
-    """log2(m / u) of each pair at its level (int8, one per pair), term frequency included; missing is 0."""
+    """log2(m / u) of each pair at its level (int8, one per pair), term frequency included; missing is 0.
+
+    Where Smith itself would say less than a name that is nearly Smith, both are given the middle of the two, so
+    that more agreement never lowers the weight.
+    """
     fixed = np.array([declared.weight for declared in reversed(comparison.levels)] + [0.0], dtype=np.float32)
     weights = fixed[level]  # level -1 takes the last entry, 0
     if comparison.rare_frequency is None:
         return weights
+    most = np.full(len(level), np.inf, dtype=np.float32)
     top = len(comparison.levels) - 1
     for place, declared in enumerate(comparison.levels):
+        if not declared.term_frequency:
+            continue
         number = top - place
-        rows = np.flatnonzero(level == number) if declared.term_frequency else ()
+        rows = np.flatnonzero((level <= number) & (weights > 0))
         if not len(rows):
             continue
-        shared = shared_frequencies(batch, comparison, declared.test, rows)
-        # A common value never makes an agreement worth less than the next weaker one.
-        weights[rows] = np.maximum(np.log2(declared.m / shared), fixed[number - 1])
+        frequency = shared_frequencies(batch, comparison, declared.test, rows)
+        by_frequency = np.maximum(np.log2(declared.m / frequency), fixed[0]).astype(np.float32)
+        by_frequency = np.maximum(by_frequency, (by_frequency + fixed[number - 1]) / 2)
+        own = level[rows] == number
+        weights[rows[own]] = np.minimum(by_frequency[own], most[rows[own]])
+        most[rows] = np.minimum(by_frequency, most[rows])
+        weights[rows[~own]] = np.minimum(weights[rows[~own]], most[rows[~own]])
     return weights
 
 
@@ -93,6 +107,26 @@ def household_weight(
     )
 
 
+def weigh(
+    batch: PairBatch, levels: dict[str, np.ndarray], model: Model, profiles: int
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """The weights of every comparison, the household's part, and the match weight (log2 odds), one per pair."""
+    weights = {
+        comparison.name: pair_weights(batch, comparison, levels[comparison.name])
+        for comparison in model.comparisons
+    }
+    priors = model.priors(profiles)
+    household = household_weight(weights, model.comparisons, priors, len(batch))
+    prior_weight = np.float32(np.log2(priors[0] / (1 - priors[0] - priors[1])))
+    total = np.clip(prior_weight + sum(weights.values()) + household, -MAX_WEIGHT, MAX_WEIGHT)
+    return weights, household, total.astype(np.float64)
+
+
+def probabilities(match_weight: np.ndarray) -> np.ndarray:
+    """log2 odds as probabilities."""
+    return 1 / (1 + np.exp2(-match_weight))
+
+
 def score(
     profiles: pl.DataFrame, pairs: pl.DataFrame, model: Model, total_profiles: int | None = None
 ) -> pl.DataFrame:
@@ -107,17 +141,8 @@ def score(
     """
     batch = PairBatch(profiles, pairs, model.junk)
     levels = compare(batch, model.comparisons)
-    weights = {
-        comparison.name: pair_weights(batch, comparison, levels[comparison.name])
-        for comparison in model.comparisons
-    }
-    priors = model.priors(total_profiles or profiles.height)
-    household = household_weight(weights, model.comparisons, priors, len(batch))
-    prior_weight = np.float32(np.log2(priors[0] / (1 - priors[0] - priors[1])))
-    total = np.clip(prior_weight + sum(weights.values()) + household, -MAX_WEIGHT, MAX_WEIGHT).astype(
-        np.float64
-    )
-    probability = 1 / (1 + np.exp2(-total))
+    weights, household, total = weigh(batch, levels, model, total_profiles or profiles.height)
+    probability = probabilities(total)
     decision = (probability >= model.flag_review).astype(np.uint8) + (probability >= model.auto_merge)
     return pl.DataFrame(
         {

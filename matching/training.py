@@ -24,7 +24,7 @@ from scipy.sparse.csgraph import connected_components
 from matching.blocking import parse_term
 from matching.comparisons import MISSING, PairBatch, compare, number_values, rows_of_keys
 from matching.model import Comparison, Model
-from matching.scoring import frequency_column, frequency_key, score, shared_frequencies
+from matching.scoring import frequency_column, frequency_key, probabilities, shared_frequencies, weigh
 
 LIKELY_MATCH = 0.9
 # Attributes that belong to one person or home, whose value is junk when strangers share it.
@@ -71,9 +71,9 @@ def train(profiles: pl.DataFrame, pairs: pl.DataFrame, model: Model) -> Model:
             patterns, model, written, profiles.height * (profiles.height - 1) / 2
         )
         model = in_order(model)
-        scored = score(profiles, pairs, model)
-        persons = provisional_persons(batch, scored["match_probability"].to_numpy() >= LIKELY_MATCH, profiles.height)
-        holders = value_holders(batch, scored, persons, model)
+        weights, _, total = weigh(batch, levels, model, profiles.height)
+        persons = provisional_persons(batch, probabilities(total) >= LIKELY_MATCH, profiles.height)
+        holders = value_holders(batch, levels, weights, persons, model)
     model = estimate_strangers(model, written, profiles, persons, holders, strangers)
     return in_order(model)
 
@@ -100,20 +100,22 @@ def _components(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def value_holders(
-    batch: PairBatch, scored: pl.DataFrame, persons: np.ndarray, model: Model
+    batch: PairBatch,
+    levels: dict[str, np.ndarray],
+    weights: dict[str, np.ndarray],
+    persons: np.ndarray,
+    model: Model,
 ) -> dict[str, np.ndarray]:
     """Persons as the holders of an own attribute (email, phone, national id) are counted.
 
     Two records with the same mailbox and nothing else to compare are not proof that strangers share mailboxes. So
     provisional persons who agree on the value are one holder, unless the rest of their records speaks against it.
     """
-    total = scored.select(pl.sum_horizontal(f"weight_{comparison.name}" for comparison in model.comparisons))
-    everything = total.to_series().to_numpy()
+    everything = sum(weights.values())
     holders = {}
     for attribute in OWN_ATTRIBUTES:
-        comparison = model.comparison(attribute)
-        agree = scored[f"level_{attribute}"].to_numpy() == len(comparison.levels) - 1
-        rest = everything - scored[f"weight_{attribute}"].to_numpy()
+        agree = levels[attribute] == len(model.comparison(attribute).levels) - 1
+        rest = everything - weights[attribute]
         same = agree & (rest >= 0)
         joined = _components(persons.max() + 1, persons[batch.rows[0][same]], persons[batch.rows[1][same]])
         holders[attribute] = joined[persons]
