@@ -112,8 +112,14 @@ class Stores:
 
     def new_database(self) -> Database:
         """A fresh database with the schema applied."""
+        return self.copy_database(Database(TEMPLATE))
+
+    def copy_database(self, original: Database) -> Database:
+        """A database like another one, to which nothing may be connected."""
         name = f"mdm_{secrets.token_hex(6)}"
-        self._administer(SQL("create database {} template {}").format(Identifier(name), Identifier(TEMPLATE)))
+        self._administer(
+            SQL("create database {} template {}").format(Identifier(name), Identifier(original.name))
+        )
         return Database(name)
 
     def drop_database(self, database: Database) -> None:
@@ -205,3 +211,60 @@ def run_phase(
         return ended
 
     return run
+
+
+@pytest.fixture
+def pipelines(stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
+    """`pipelines(sources=None, lake=None, copy_of=None)` makes a Pipeline (tests/pipeline.py) of its own.
+
+    sources: a sources file; without it shop, desk and crm, which know every attribute by its own name.
+    """
+    with pipeline_maker(stores, tmp_path, monkeypatch) as make:
+        yield make
+
+
+@pytest.fixture
+def pipeline(pipelines: Callable, trained_model: tuple):
+    """A Pipeline with the three sources shop, desk and crm, and a model trained on the demo's population."""
+    made = pipelines()
+    made.use_model(trained_model)
+    return made
+
+
+@pytest.fixture(scope="session")
+def trained_model(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    """A model trained on a day of the demo's three systems, for `Pipeline.use_model`."""
+    with (
+        pytest.MonkeyPatch.context() as monkeypatch,
+        pipeline_maker(stores, tmp_path_factory.mktemp("model"), monkeypatch) as make,
+    ):
+        demo = make(PROJECT / "ingestion" / "sources.toml")
+        demo.produce(2000)
+        demo.run("2", "5")
+        return demo.model()
+
+
+@contextmanager
+def pipeline_maker(stores: Stores, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable]:
+    """What the fixture `pipelines` gives; drops what it made."""
+    # Only here, as it imports every phase.
+    from tests.pipeline import SOURCES, Pipeline
+
+    own_sources = folder / "sources.toml"
+    own_sources.write_text(SOURCES)
+    made = []
+
+    def make(sources: Path | None = None, lake: Lake | None = None, copy_of=None) -> Pipeline:
+        if copy_of:
+            sources, lake = sources or copy_of.sources, lake or copy_of.lake
+        database = stores.copy_database(copy_of.database) if copy_of else stores.new_database()
+        made.append(
+            Pipeline(stores, database, lake or stores.new_lake(), sources or own_sources, monkeypatch)
+        )
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for pipeline in made:
+            pipeline.close()
