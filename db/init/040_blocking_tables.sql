@@ -159,6 +159,8 @@ begin
                 then format('extract(year from %s)::text', col)
             when called = 'month_day' and wanted = 'birth_date'
                 then format('to_char(%s, ''MMDD'')', col)
+            when called = 'local_part'
+                then format('split_part(%s, ''@'', 1)', col)
             when called = 'area'
                 then format('left(%1$s, greatest(length(%1$s) - 3, 2))', col)
         end;
