@@ -121,12 +121,25 @@ declare
     term_sql text;
 begin
     if term = 'name_tokens' then
-        return $sql$(
-            select string_agg(token, ' ' order by token collate "C")
-            from unnest(
-                string_to_array(concat_ws(' ', p.given_name, p.family_name), ' ')
-            ) as token
-        )$sql$;
+        -- Two single names, as most are, need no sorting of tokens.
+        return $sql$case
+            when
+                strpos(p.given_name, ' ') = 0 and strpos(p.family_name, ' ') = 0
+                then
+                    least(p.given_name collate "C", p.family_name collate "C")
+                    || ' '
+                    || greatest(
+                        p.given_name collate "C", p.family_name collate "C"
+                    )
+            else (
+                select string_agg(token, ' ' order by token collate "C")
+                from unnest(
+                    string_to_array(
+                        concat_ws(' ', p.given_name, p.family_name), ' '
+                    )
+                ) as token
+            )
+        end$sql$;
     end if;
     if wanted in (
         'email', 'email_mailbox', 'phone', 'given_name', 'family_name',
@@ -182,7 +195,8 @@ as $function$
         select
             blocking_rules.rule_id,
             string_agg(
-                staging.blocking_term_sql(listed.term), ', '
+                '(' || staging.blocking_term_sql(listed.term) || ')',
+                ' || chr(31) || '
                 order by listed.place
             ) as terms
         from staging.blocking_rules
@@ -194,11 +208,7 @@ as $function$
 
     select
         'array[' || string_agg(
-            format(
-                'case when num_nulls(%1$s) = 0 '
-                'then hash_record_extended(row(%1$s), 0) end',
-                rule_terms.terms
-            ),
+            'hashtextextended(' || rule_terms.terms || ', 0)',
             ', ' order by rule_terms.rule_id
         ) || ']::bigint[]'
     from rule_terms
@@ -214,181 +224,226 @@ returns void
 language plpgsql
 as $function$
 begin
-    drop table if exists touched_blocks;
-    execute format(
-        $sql$
-        create temp table touched_blocks on commit drop as
-        with changes as (
-            select new_keys.keys[%1$s] as key, new_keys.profile_key, 1 as change
-            from new_keys
-            where new_keys.keys[%1$s] is not null
-            union all
-            select dead_keys.keys[%1$s], dead_keys.profile_key, -1
-            from dead_keys
-            where dead_keys.keys[%1$s] is not null
-        ),
-
-        touched as (
-            select
-                changes.key,
-                sum(changes.change) as growth,
-                min(changes.profile_key) as smallest_profile_key
-            from changes
-            group by changes.key
-        ),
-
-        members as (
-            select
-                touched.key,
-                count(*) as size,
-                min(blocking_keys.profile_key) as example_profile_key
-            from touched
-            inner join staging.blocking_keys
-                on touched.key = blocking_keys.keys[%1$s]
-            group by touched.key
-        )
-
-        select
-            touched.key,
-            members.size,
-            members.size > %2$s as is_capped,
-            members.example_profile_key,
-            9223372036854775807 as anchor_limit,
-            %3$L::boolean
-            or (members.size > %2$s) <> (members.size - touched.growth > %2$s)
-            or (
-                members.size > %2$s
-                and touched.smallest_profile_key <= capped_blocks.anchor_limit
-            ) as is_afresh
-        from touched
-        inner join members on touched.key = members.key
-        left join staging.capped_blocks
-            on
-                capped_blocks.rule_id = %1$s
-                and touched.key = capped_blocks.key
-        where members.size > 1 or members.size - touched.growth > 1
-        $sql$,
-        rule_id, block_limit, is_first_load
-    );
-    analyze touched_blocks;
-
-    execute format(
-        $sql$
-        update touched_blocks
-        set anchor_limit = anchors.anchor_limit
-        from (
-            select ranked.key, max(ranked.profile_key) as anchor_limit
-            from (
+    drop table if exists block_members;
+    if is_first_load then
+        execute format(
+            $sql$
+            create temp table block_members on commit drop as
+            with sizes as (
                 select
-                    touched_blocks.key,
-                    blocking_keys.profile_key,
-                    row_number() over (
-                        partition by touched_blocks.key
-                        order by blocking_keys.profile_key
-                    ) as place
-                from touched_blocks
-                inner join staging.blocking_keys
-                    on touched_blocks.key = blocking_keys.keys[%1$s]
-                where touched_blocks.is_capped
-            ) as ranked
-            where ranked.place <= %2$s
-            group by ranked.key
-        ) as anchors
-        where touched_blocks.key = anchors.key
-        $sql$,
-        rule_id, anchor_count
-    );
+                    blocking_keys.keys[%1$s] as key,
+                    count(*) as size
+                from staging.blocking_keys
+                where blocking_keys.keys[%1$s] is not null
+                group by blocking_keys.keys[%1$s]
+                having count(*) > 1
+            )
 
+            select
+                sizes.key,
+                blocking_keys.profile_key,
+                sizes.size,
+                sizes.size > %2$s as is_capped,
+                true as is_afresh,
+                true as is_new
+            from sizes
+            inner join staging.blocking_keys
+                on sizes.key = blocking_keys.keys[%1$s]
+            $sql$,
+            rule_id, block_limit
+        );
+    else
+        execute format(
+            $sql$
+            create temp table block_members on commit drop as
+            with changes as (
+                select
+                    new_keys.keys[%1$s] as key,
+                    new_keys.profile_key,
+                    1 as change
+                from new_keys
+                where new_keys.keys[%1$s] is not null
+                union all
+                select
+                    dead_keys.keys[%1$s],
+                    dead_keys.profile_key,
+                    -1
+                from dead_keys
+                where dead_keys.keys[%1$s] is not null
+            ),
+
+            touched as (
+                select
+                    changes.key,
+                    sum(changes.change) as growth,
+                    min(changes.profile_key) as smallest_profile_key
+                from changes
+                group by changes.key
+            ),
+
+            sizes as materialized (
+                select
+                    touched.key,
+                    touched.growth,
+                    touched.smallest_profile_key,
+                    count(*) as size
+                from touched
+                inner join staging.blocking_keys
+                    on touched.key = blocking_keys.keys[%1$s]
+                group by
+                    touched.key, touched.growth, touched.smallest_profile_key
+                having count(*) > 1
+            )
+
+            select
+                sizes.key,
+                blocking_keys.profile_key,
+                sizes.size,
+                sizes.size > %2$s as is_capped,
+                (sizes.size > %2$s) <> (sizes.size - sizes.growth > %2$s)
+                or (
+                    sizes.size > %2$s
+                    and sizes.smallest_profile_key <= capped_blocks.anchor_limit
+                ) as is_afresh,
+                blocking_keys.run_id = %3$s as is_new
+            from sizes
+            inner join staging.blocking_keys
+                on sizes.key = blocking_keys.keys[%1$s]
+            left join staging.capped_blocks
+                on
+                    capped_blocks.rule_id = %1$s
+                    and sizes.key = capped_blocks.key
+            $sql$,
+            rule_id, block_limit, this_run
+        );
+    end if;
+    analyze block_members;
+
+    -- A block that is no longer over the limit, or no longer there.
+    delete from staging.capped_blocks
+    where
+        capped_blocks.rule_id = pair_blocks.rule_id
+        and (
+            exists (
+                select 1
+                from block_members
+                where
+                    block_members.key = capped_blocks.key
+                    and not block_members.is_capped
+            )
+            or exists (
+                select 1
+                from dead_keys
+                where
+                    dead_keys.keys[pair_blocks.rule_id] = capped_blocks.key
+                    and not exists (
+                        select 1
+                        from block_members
+                        where block_members.key = capped_blocks.key
+                    )
+            )
+        );
     insert into staging.capped_blocks as known (
         rule_id, key, profile_count, anchor_limit, example_profile_key, run_id
     )
     select
         pair_blocks.rule_id,
-        touched_blocks.key,
-        touched_blocks.size,
-        touched_blocks.anchor_limit,
-        touched_blocks.example_profile_key,
+        ranked.key,
+        ranked.size,
+        max(ranked.profile_key),
+        min(ranked.profile_key),
         this_run
-    from touched_blocks
-    where touched_blocks.is_capped
+    from (
+        select
+            block_members.key,
+            block_members.profile_key,
+            block_members.size,
+            row_number() over (
+                partition by block_members.key
+                order by block_members.profile_key
+            ) as place
+        from block_members
+        where block_members.is_capped
+    ) as ranked
+    where ranked.place <= anchor_count
+    group by ranked.key, ranked.size
     on conflict on constraint capped_blocks_pkey do update
         set
             profile_count = excluded.profile_count,
             anchor_limit = excluded.anchor_limit,
             example_profile_key = excluded.example_profile_key,
             run_id = excluded.run_id;
-    delete from staging.capped_blocks
-    using touched_blocks
-    where
-        capped_blocks.rule_id = pair_blocks.rule_id
-        and capped_blocks.key = touched_blocks.key
-        and not touched_blocks.is_capped;
 
-    -- A block with a new shape: all pairs it now supports.
-    execute format(
-        $sql$
-        insert into found_pairs
-        select left_side.profile_key, right_side.profile_key, %1$s
-        from touched_blocks
-        inner join staging.blocking_keys as left_side
-            on touched_blocks.key = left_side.keys[%1$s]
-        inner join staging.blocking_keys as right_side
-            on left_side.keys[%1$s] = right_side.keys[%1$s]
-        where
-            touched_blocks.is_afresh
-            and left_side.profile_key <= touched_blocks.anchor_limit
+    -- All with all, as far as one of the two is new or the block afresh.
+    insert into found_pairs (left_profile_key, right_profile_key, rule_id)
+    select
+        left_side.profile_key,
+        right_side.profile_key,
+        pair_blocks.rule_id
+    from block_members as left_side
+    inner join block_members as right_side
+        on
+            left_side.key = right_side.key
             and left_side.profile_key < right_side.profile_key
-        $sql$,
-        rule_id
-    );
+    where
+        not left_side.is_capped
+        and not right_side.is_capped
+        and (left_side.is_afresh or left_side.is_new or right_side.is_new);
+
+    -- Over the limit: the anchors with all.
+    insert into found_pairs (left_profile_key, right_profile_key, rule_id)
+    with anchors as materialized (
+        select
+            block_members.key,
+            block_members.profile_key,
+            block_members.is_afresh,
+            block_members.is_new
+        from staging.capped_blocks
+        inner join block_members
+            on
+                capped_blocks.key = block_members.key
+                and capped_blocks.anchor_limit >= block_members.profile_key
+        where
+            capped_blocks.rule_id = pair_blocks.rule_id
+            and block_members.is_capped
+    )
+
+    select
+        anchors.profile_key,
+        block_members.profile_key,
+        pair_blocks.rule_id
+    from anchors
+    inner join block_members
+        on
+            anchors.key = block_members.key
+            and anchors.profile_key < block_members.profile_key
+    where anchors.is_afresh or anchors.is_new or block_members.is_new;
     if is_first_load then
         return;
     end if;
 
-    -- Any other: the pairs of its new profiles.
+    -- What was compared before in a block that is over the limit and has a new
+    -- shape may have lost its support.
     execute format(
         $sql$
-        insert into found_pairs
-        select
-            least(new_keys.profile_key, other.profile_key),
-            greatest(new_keys.profile_key, other.profile_key),
-            %1$s
-        from new_keys
-        inner join touched_blocks on new_keys.keys[%1$s] = touched_blocks.key
-        inner join staging.blocking_keys as other
-            on new_keys.keys[%1$s] = other.keys[%1$s]
-        where
-            not touched_blocks.is_afresh
-            and least(new_keys.profile_key, other.profile_key)
-            <= touched_blocks.anchor_limit
-            and new_keys.profile_key <> other.profile_key
-            and (
-                other.run_id <> %2$s
-                or new_keys.profile_key < other.profile_key
-            )
-        $sql$,
-        rule_id, this_run
-    );
-
-    -- What was compared before in a block with a new shape may have lost its
-    -- support.
-    execute format(
-        $sql$
-        insert into stale_pairs
+        insert into stale_pairs (left_profile_key, right_profile_key)
         select
             candidates.left_profile_key,
             candidates.right_profile_key
-        from touched_blocks
-        inner join staging.blocking_keys as left_side
-            on touched_blocks.key = left_side.keys[%1$s]
+        from block_members
+        inner join staging.capped_blocks
+            on
+                capped_blocks.rule_id = %1$s
+                and block_members.key = capped_blocks.key
         inner join staging.identity_match_candidates as candidates
-            on left_side.profile_key = candidates.left_profile_key
+            on block_members.profile_key = candidates.left_profile_key
         inner join staging.blocking_keys as right_side
             on candidates.right_profile_key = right_side.profile_key
         where
-            touched_blocks.is_afresh
-            and right_side.keys[%1$s] = touched_blocks.key
-            and left_side.profile_key > touched_blocks.anchor_limit
+            block_members.is_capped
+            and block_members.is_afresh
+            and block_members.profile_key > capped_blocks.anchor_limit
+            and right_side.keys[%1$s] = block_members.key
             and candidates.rule_id > 0
         $sql$,
         rule_id
@@ -420,19 +475,34 @@ begin
         order by blocking_rules.rule_id
         limit 1;
         continue when rule is null;
-        execute format(
-            $sql$
-            create temp table touched_keys on commit drop as
-            select new_keys.keys[%1$s] as key
-            from new_keys
-            where new_keys.keys[%1$s] is not null
-            union
-            select dead_keys.keys[%1$s]
-            from dead_keys
-            where dead_keys.keys[%1$s] is not null
-            $sql$,
-            rule
-        );
+        if is_first_load then
+            execute format(
+                $sql$
+                create temp table touched_keys on commit drop as
+                select blocking_keys.keys[%1$s] as key
+                from staging.blocking_keys
+                where blocking_keys.keys[%1$s] is not null
+                group by blocking_keys.keys[%1$s]
+                having count(*) >= 5
+                $sql$,
+                rule
+            );
+        else
+            execute format(
+                $sql$
+                create temp table touched_keys on commit drop as
+                select new_keys.keys[%1$s] as key
+                from new_keys
+                where new_keys.keys[%1$s] is not null
+                union
+                select dead_keys.keys[%1$s]
+                from dead_keys
+                where dead_keys.keys[%1$s] is not null
+                $sql$,
+                rule
+            );
+        end if;
+        analyze touched_keys;
         execute format(
             $sql$
             create temp table value_names on commit drop as
@@ -664,25 +734,17 @@ begin
     end loop;
 
     -- Each pair once, with the first rule that found it.
-    create temp table listed_pairs on commit drop as
-    select
-        found_pairs.left_profile_key,
-        found_pairs.right_profile_key,
-        min(found_pairs.rule_id) as rule_id,
-        bit_or(1 << (found_pairs.rule_id - 1)) as rules
-    from found_pairs
-    group by found_pairs.left_profile_key, found_pairs.right_profile_key;
-
     insert into staging.identity_match_candidates_blocked (
         left_profile_key, right_profile_key, run_id, rules, rule_id
     )
     select
-        listed_pairs.left_profile_key,
-        listed_pairs.right_profile_key,
+        found_pairs.left_profile_key,
+        found_pairs.right_profile_key,
         this_run,
-        listed_pairs.rules,
-        listed_pairs.rule_id
-    from listed_pairs;
+        bit_or(1 << (found_pairs.rule_id - 1)),
+        min(found_pairs.rule_id)
+    from found_pairs
+    group by found_pairs.left_profile_key, found_pairs.right_profile_key;
     get diagnostics listed_count = row_count;
 
     insert into staging.identity_match_candidates_blocked (
@@ -750,11 +812,13 @@ begin
     ) as found on blocking_rules.rule_id = found.rule_id
     left join (
         select
-            listed_pairs.rule_id,
+            blocked.rule_id,
             count(*) as only_here_count
-        from listed_pairs
-        where bit_count(listed_pairs.rules::bit(32)) = 1
-        group by listed_pairs.rule_id
+        from staging.identity_match_candidates_blocked as blocked
+        where
+            blocked.run_id = this_run
+            and bit_count(blocked.rules::bit(32)) = 1
+        group by blocked.rule_id
     ) as listed on blocking_rules.rule_id = listed.rule_id
     left join (
         select
