@@ -1,17 +1,18 @@
 """Clusters of records that hold together as a whole.
 
-The invariant: no cluster holds both sides of a steward's "different", nor two values that contradict each other
-and that no link has weighed, nor two groups whose compared pairs speak against each other on average.
+The invariant: no cluster holds both sides of a steward's "different", nor two values that contradict each
+other and that no link has weighed, nor two groups whose compared pairs speak against each other on average.
 
-1. Links (pairs that merge by themselves) and the steward's "same" make connected components. A component in which
-   nothing speaks against anything is one cluster; this settles most of them, and in whole columns.
+1. Links (pairs that merge by themselves) and the steward's "same" make connected components. A component in
+   which nothing speaks against anything is one cluster; this settles most of them, and in whole columns.
 2. A contested component starts with each node (and what a steward joined) as a group. The two groups with the
-   highest mean weight over all compared pairs between them are joined first, ties by the smallest node, as long as
-   that mean reaches `merge_weight` (average linkage, Sokal & Michener 1958).
+   highest mean weight over all compared pairs between them are joined first, ties by the smallest node, as
+   long as that mean reaches `merge_weight` (average linkage, Sokal & Michener 1958).
 3. Groups that contradict each other are not joined: the link is refused, with its reason.
 
-The result depends on a component's own nodes, links and evidence alone, so clustering only what changed gives the
-same clusters as clustering everything. Weights are rounded to thousandths, so that sums do not depend on order.
+The result depends on a component's own nodes, links and evidence alone, so clustering only what changed
+gives the same clusters as clustering everything. Weights are rounded to thousandths, so that sums do not
+depend on order.
 """
 
 import heapq
@@ -34,7 +35,8 @@ WEAK_GROUP_EVIDENCE = "weak_group_evidence"
 
 @dataclass(frozen=True)
 class Clusters:
-    """assignments: node, cluster (the smallest node in it). refused: left_key, right_key, match_weight, reason."""
+    """assignments: node, cluster (the smallest node in it). refused: left_key, right_key, match_weight,
+    reason."""
 
     assignments: pl.DataFrame
     refused: pl.DataFrame
@@ -50,11 +52,11 @@ def cluster(
 ) -> Clusters:
     """The clusters of `nodes`, and the links that were refused.
 
-    nodes: node (int64), national_id, birth_date (null = unknown). links: left_key, right_key, match_weight (log2
-    odds), the pairs that merge by themselves. evidence: the same columns, all other compared pairs. forced: left_key,
-    right_key, pairs a steward called the same. different: decision_id, node, side (0 or 1); no cluster holds both
-    sides of one decision, whatever forces it. merge_weight: log2 odds that a mean must reach. Keys that are not in
-    `nodes` are ignored.
+    nodes: node (int64), national_id, birth_date (null = unknown). links: left_key, right_key, match_weight
+    (log2 odds), the pairs that merge by themselves. evidence: the same columns, all other compared pairs.
+    forced: left_key, right_key, pairs a steward called the same. different: decision_id, node, side (0 or
+    1); no cluster holds both sides of one decision, whatever forces it. merge_weight: log2 odds that a mean
+    must reach. Keys that are not in `nodes` are ignored.
     """
     keys = nodes["node"].to_numpy()
     order = np.argsort(keys, kind="stable")
@@ -153,8 +155,8 @@ def _smallest_of(component: np.ndarray) -> np.ndarray:
 class _Conflicts:
     """Which values of national_id and birth_date cannot belong to one person.
 
-    Two values that differ by more than a typo contradict each other, unless a link of the same component joins
-    records that have them: then the difference was weighed with all the rest.
+    Two values that differ by more than a typo contradict each other, unless a link of the same component
+    joins records that have them: then the difference was weighed with all the rest.
     """
 
     def __init__(self, nodes: pl.DataFrame, links: _Pairs, component: np.ndarray):
@@ -370,9 +372,11 @@ def _split_contested(
 
 
 def _join_groups(groups: _Groups, totals: list[tuple[int, int, int, int]], threshold: float) -> None:
-    """Average linkage in one component: joins the groups with the highest mean until none reaches the threshold.
+    """Average linkage in one component: joins the groups with the highest mean until none reaches the
+    threshold.
 
-    totals: smaller group, other group, sum of the weights of the compared pairs between them, number of these.
+    totals: smaller group, other group, sum of the weights of the compared pairs between them, number of
+    these.
     """
     between: dict[int, dict[int, tuple[int, int]]] = {}
     for one, other, weight, pairs in totals:

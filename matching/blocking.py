@@ -1,7 +1,7 @@
 """Blocking rules as matching/model.toml declares them: which pairs of profiles are compared at all.
 
-A rule is a list of key terms; profiles that agree on every term are a block, and a missing term takes a profile
-out of the rule. The terms are a small closed vocabulary, so that each has one exact meaning in SQL.
+A rule is a list of key terms; profiles that agree on every term are a block, and a missing term takes a
+profile out of the rule. The terms are a small closed vocabulary, so that each has one exact meaning in SQL.
 """
 
 import re
@@ -35,7 +35,8 @@ TERM = re.compile(r"(?:(?P<function>\w+)\()?(?P<column>\w+)(?:, *(?P<length>\d+)
 
 @dataclass(frozen=True)
 class BlockingRule:
-    """key: terms that must agree. limit: most profiles a block may hold; a larger one is skipped and reported."""
+    """key: terms that must agree. limit: most profiles a block may hold; a larger one is skipped and
+    reported."""
 
     name: str
     key: tuple[str, ...]

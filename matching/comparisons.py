@@ -4,8 +4,8 @@
    integers; missing is -1.
 2. Line the names up: a record that has one name only, or given and family name in each other's place, is read
    in the order that agrees with the other record.
-3. For each attribute try its levels strongest first, each on the pairs that no stronger level took. What a test
-   needs of a value (first name, digits, local part) is worked out once per distinct value.
+3. For each attribute try its levels strongest first, each on the pairs that no stronger level took. What a
+   test needs of a value (first name, digits, local part) is worked out once per distinct value.
 
 In a level column -1 is missing on either side, 0 is "else", and a higher number is a stronger agreement.
 """
@@ -142,10 +142,14 @@ class PairBatch:
         left_is_swapped &= compatible_first_names(values, left_family, right_given)
         right_is_swapped = same_or_similar(values, left_family, right_given, MISPLACED_NAME_SIMILARITY)
         right_is_swapped &= compatible_first_names(values, left_given, right_family)
-        rows = rows[~straight & (left_is_swapped | right_is_swapped)]
+        swapped = ~straight & (left_is_swapped | right_is_swapped)
         self.swapped = np.zeros(len(self), dtype=bool)
-        self.swapped[rows] = True
-        _exchange(self.right["given_name"], self.right["family_name"], rows)
+        self.swapped[rows[swapped]] = True
+        # The name that agrees best is the family name; where both do, the later one in the alphabet.
+        later = values.derived(alphabetical_ranks)
+        turn_left = left_is_swapped & (~right_is_swapped | (later[left_given] > later[left_family]))
+        _exchange(self.left["given_name"], self.left["family_name"], rows[swapped & turn_left])
+        _exchange(self.right["given_name"], self.right["family_name"], rows[swapped & ~turn_left])
 
         # One name only: it may stand in either place. It is moved to where the other record agrees with it.
         for given, family, other_given, other_family in (
@@ -187,6 +191,10 @@ def first_letters(values: Values) -> np.ndarray:
     return np.fromiter((ord(text[0]) if text else 0 for text in values.objects), np.int32, len(values))
 
 
+def alphabetical_ranks(values: Values) -> np.ndarray:
+    return values.strings.rank("ordinal").to_numpy()
+
+
 def without_spaces(values: Values) -> np.ndarray:
     return values.strings.str.replace_all(r"[\s\-]", "").to_numpy().astype(object)
 
@@ -223,7 +231,8 @@ def local_parts(values: Values) -> tuple[Values, np.ndarray]:
 
 
 def postal_areas(values: Values) -> np.ndarray:
-    """The code without its last three characters (at least two stay): cr04dt -> cr0, 90210 -> 90, 3579 -> 35."""
+    """The code without its last three characters (at least two stay): cr04dt -> cr0, 90210 -> 90, 3579 ->
+    35."""
     kept = pl.max_horizontal(pl.col("code").str.len_chars().cast(pl.Int64) - 3, pl.lit(2, pl.Int64))
     area = values.strings.to_frame("code").select(pl.col("code").str.slice(0, kept)).to_series()
     _, (codes,) = number_values([area])
@@ -510,8 +519,8 @@ TESTS = {
 def compare(batch: PairBatch, comparisons) -> dict[str, np.ndarray]:
     """The level of every pair for every comparison: name -> int8, one per pair.
 
-    comparisons: objects with `name` and `levels` (strongest first, each with `test` and `at_least`; the last is
-    "else"), as in matching/model.toml.
+    comparisons: objects with `name` and `levels` (strongest first, each with `test` and `at_least`; the
+    last is "else"), as in matching/model.toml.
     """
     levels = {}
     for comparison in comparisons:

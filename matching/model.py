@@ -1,6 +1,8 @@
-"""The matching model: what matching/model.toml declares, with the probabilities training has put in their place.
+"""The matching model: what matching/model.toml declares, with the probabilities training has put in their
+place.
 
-A model is a value: it is read from TOML once, replaced by training, and kept as JSON in identity.match_models.
+A model is a value: it is read from TOML once, replaced by training, and kept as JSON in
+identity.match_models.
 """
 
 import json
@@ -185,7 +187,8 @@ def _read_comparison(table: dict, place: int) -> Comparison:
 
 
 def read_model(path: Path = DEFAULT_PATH) -> Model:
-    """The untrained model that a TOML file declares. Raises ModelError that names the table with the mistake."""
+    """The untrained model that a TOML file declares. Raises ModelError that names the table with the
+    mistake."""
     try:
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:

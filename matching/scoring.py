@@ -4,9 +4,9 @@
 2. The weight of a level is log2(m / u). Where the level's value tells (term_frequency), u is the share of
    persons who have that very value, so that Smith counts for little and Featherstonehaugh for much.
 3. A pair that is not one person may be two people of one household, who share some attributes and not others.
-   Odds = prior * R / (household_prior * H + 1 - prior - household_prior), where R is the product of all m / u and
-   H of (shared * m / u + 1 - shared). As H grows with the same agreements as R, and slower, more agreement never
-   lowers the odds.
+   Odds = prior * R / (household_prior * H + 1 - prior - household_prior), where R is the product of all m /
+   u and H of (shared * m / u + 1 - shared). As H grows with the same agreements as R, and slower, more
+   agreement never lowers the odds.
 4. match_weight = log2(odds); probability = odds / (1 + odds); two thresholds make three decisions.
 """
 
@@ -62,8 +62,8 @@ def shared_frequencies(batch: PairBatch, comparison: Comparison, test: str, rows
 def pair_weights(batch: PairBatch, comparison: Comparison, level: np.ndarray) -> np.ndarray:
     """log2(m / u) of each pair at its level (int8, one per pair), term frequency included; missing is 0.
 
-    Where Smith itself would say less than a name that is nearly Smith, both are given the middle of the two, so
-    that more agreement never lowers the weight.
+    Where Smith itself would say less than a name that is nearly Smith, both are given the middle of the
+    two, so that more agreement never lowers the weight.
     """
     fixed = np.array([declared.weight for declared in reversed(comparison.levels)] + [0.0], dtype=np.float32)
     weights = fixed[level]  # level -1 takes the last entry, 0
@@ -110,7 +110,8 @@ def household_weight(
 def weigh(
     batch: PairBatch, levels: dict[str, np.ndarray], model: Model, profiles: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """The weights of every comparison, the household's part, and the match weight (log2 odds), one per pair."""
+    """The weights of every comparison, the household's part, and the match weight (log2 odds), one per
+    pair."""
     weights = {
         comparison.name: pair_weights(batch, comparison, levels[comparison.name])
         for comparison in model.comparisons
@@ -132,12 +133,12 @@ def score(
 ) -> pl.DataFrame:
     """Each pair with its levels, weights, probability and decision.
 
-    profiles: profile_key (int64) and the attributes of comparisons.ATTRIBUTES and email_mailbox; null = missing.
-    pairs: left_key < right_key (int64). total_profiles: how many there are in all, for an untrained model's prior.
-    Returns left_key, right_key; level_<attribute> (int8) and weight_<attribute> (log2, float32) per comparison;
-    household_weight, match_weight (log2 odds), match_probability, confidence (0 to 100), decision.
-    Raises KeyError for a pair whose profile is not given. Source: Fellegi & Sunter (1969); Winkler (2000) for the
-    frequencies.
+    profiles: profile_key (int64) and the attributes of comparisons.ATTRIBUTES and email_mailbox; null =
+    missing. pairs: left_key < right_key (int64). total_profiles: how many there are in all, for an
+    untrained model's prior. Returns left_key, right_key; level_<attribute> (int8) and weight_<attribute>
+    (log2, float32) per comparison; household_weight, match_weight (log2 odds), match_probability,
+    confidence (0 to 100), decision. Raises KeyError for a pair whose profile is not given. Source: Fellegi
+    & Sunter (1969); Winkler (2000) for the frequencies.
     """
     batch = PairBatch(profiles, pairs, model.junk)
     levels = compare(batch, model.comparisons)

@@ -2,12 +2,13 @@
 
 1. Values that many clearly different names share (junk_values) are set aside.
 2. Score the candidate pairs with the model so far and join the likely matches into provisional persons.
-3. u: draw random pairs of profiles of *different* provisional persons and count the levels; so true matches among
-   random pairs, which are most of those that agree on a phone, do not spoil it. Frequencies count persons, not
-   records, and are discounted for what is only seen once (absolute discounting, Ney, Essen & Kneser 1994).
-4. m, the prior and the household's shares by EM over the patterns of levels, u held fixed. The m of an attribute
-   is counted only on pairs that a rule without that attribute would have found too, so that blocking does not
-   flatter it. Pairs that no rule found are strangers.
+3. u: draw random pairs of profiles of *different* provisional persons and count the levels; so true matches
+   among random pairs, which are most of those that agree on a phone, do not spoil it. Frequencies count
+   persons, not records, and are discounted for what is only seen once (absolute discounting, Ney, Essen &
+   Kneser 1994).
+4. m, the prior and the household's shares by EM over the patterns of levels, u held fixed. The m of an
+   attribute is counted only on pairs that a rule without that attribute would have found too, so that
+   blocking does not flatter it. Pairs that no rule found are strangers.
 5. Levels out of order (m/u must grow with agreement) are pooled.
 6. Repeat 2 to 5 a fixed number of rounds.
 
@@ -22,7 +23,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from matching.blocking import parse_term
-from matching.comparisons import MISSING, PairBatch, compare, number_values, rows_of_keys
+from matching.comparisons import MISSING, PairBatch, compare
 from matching.model import Comparison, Model
 from matching.scoring import frequency_column, frequency_key, probabilities, shared_frequencies, weigh
 
@@ -35,9 +36,10 @@ LARGEST_JUNK_REPORT = 1000
 def train(profiles: pl.DataFrame, pairs: pl.DataFrame, model: Model) -> Model:
     """`model` with all its probabilities estimated from the data.
 
-    profiles: as for scoring.score, with record_count. pairs: left_key, right_key and rules, the blocking rules that
-    found the pair as bits (bit n for the n-th rule of model.blocking). With fewer than min_training_pairs pairs the
-    written probabilities stay and `notes` says so. The result depends on nothing but the arguments.
+    profiles: as for scoring.score, with record_count. pairs: left_key, right_key and rules, the blocking
+    rules that found the pair as bits (bit n for the n-th rule of model.blocking). With fewer than
+    min_training_pairs pairs the written probabilities stay and `notes` says so. The result depends on
+    nothing but the arguments.
     """
     settings = model.training
     profiles = profiles.sort("profile_key")
@@ -108,8 +110,9 @@ def value_holders(
 ) -> dict[str, np.ndarray]:
     """Persons as the holders of an own attribute (email, phone, national id) are counted.
 
-    Two records with the same mailbox and nothing else to compare are not proof that strangers share mailboxes. So
-    provisional persons who agree on the value are one holder, unless the rest of their records speaks against it.
+    Two records with the same mailbox and nothing else to compare are not proof that strangers share
+    mailboxes. So provisional persons who agree on the value are one holder, unless the rest of their
+    records speaks against it.
     """
     everything = sum(weights.values())
     holders = {}
@@ -123,7 +126,8 @@ def value_holders(
 
 
 def junk_values(profiles: pl.DataFrame, names: int, dominant_share: float) -> dict[str, pl.DataFrame]:
-    """Values of personal attributes that at least `names` clearly different names share, none of them dominating.
+    """Values of personal attributes that at least `names` clearly different names share, none of them
+    dominating.
 
     Names are clearly different when the first three letters of their family name (else given name) differ.
     Returns attribute -> value, names, records; most records first.
@@ -262,7 +266,8 @@ class Patterns:
 
 
 def count_patterns(batch: PairBatch, levels: dict, free: dict, model: Model) -> Patterns:
-    """The pairs as patterns of levels; where frequency tells, u is part of the pattern, to the next power of two."""
+    """The pairs as patterns of levels; where frequency tells, u is part of the pattern, to the next power
+    of two."""
     columns = {}
     for comparison in model.comparisons:
         level = levels[comparison.name]
@@ -291,8 +296,8 @@ def count_patterns(batch: PairBatch, levels: dict, free: dict, model: Model) -> 
 def expectation_maximisation(patterns: Patterns, model: Model, written: Model, total_pairs: float) -> Model:
     """The model with m, the household's shares and both priors as EM finds them; u stays.
 
-    Three kinds of pairs: one person (m), one household (each attribute shared by chance `shared`, else as among
-    strangers), strangers (u). total_pairs: all pairs of profiles; those in no pattern are strangers.
+    Three kinds of pairs: one person (m), one household (each attribute shared by chance `shared`, else as
+    among strangers), strangers (u). total_pairs: all pairs of profiles; those in no pattern are strangers.
     """
     comparisons = model.comparisons
     width = len(comparisons)

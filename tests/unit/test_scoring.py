@@ -1,0 +1,144 @@
+"""Scores: symmetric, silent on what is missing, never lowered by more agreement."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from matching.model import ModelError, model_from_json, read_model
+from matching.scoring import score, self_match
+from tests.unit.test_comparisons import profiles_of
+
+# Frequencies as training leaves them: one common name, one common city, all else rare.
+MODEL = replace(
+    read_model(),
+    prior=1e-4,
+    household_prior=1e-4,
+    comparisons=tuple(
+        replace(
+            comparison,
+            frequencies={"smith": 0.05, "john": 0.2, "john *": 0.25, "london": 0.9, "ann": 0.01},
+            rare_frequency=1e-5,
+        )
+        for comparison in read_model().comparisons
+    ),
+)
+PAIR = pl.DataFrame({"left_key": [1], "right_key": [2]})
+VALUES = {
+    "given_name": ["john", "john henry", "jon", "bill", "william", "j", "ann", "zebedee"],
+    "family_name": ["smith", "smyth", "smith-jones", "walker", "featherstonehaugh"],
+    "phone": ["+16175550101", "+16175550102", "+442071234567"],
+    "email": ["kim71@example.org", "kim71@example.com", "pat@example.org"],
+    "city": ["london", "londn", "york"],
+    "postal_code": ["cr0 4dt", "cr0 4dx", "cr0 9zz", "ls1 1aa"],
+    "national_id": ["7577439", "7577493", "1234567"],
+}
+
+
+def weight(left: dict, right: dict, model=MODEL) -> float:
+    return score(profiles_of(left, right), PAIR, model)["match_weight"][0]
+
+
+def with_mailbox(record: dict) -> dict:
+    return {**record, "email_mailbox": record.get("email")}
+
+
+records = st.fixed_dictionaries(
+    {attribute: st.none() | st.sampled_from(values) for attribute, values in VALUES.items()}
+).map(with_mailbox)
+
+
+@settings(max_examples=60, deadline=None)
+@given(records, records)
+def test_left_and_right_may_be_exchanged(left, right):
+    assert weight(left, right) == pytest.approx(weight(right, left), abs=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(records, records, st.sampled_from(sorted(VALUES)))
+def test_missing_says_nothing(left, right, attribute):
+    empty = with_mailbox({**right, attribute: None})
+    scored = score(profiles_of(left, empty), PAIR, MODEL)
+    if attribute not in ("given_name", "family_name"):  # a lone name may stand for the other one
+        assert scored[f"weight_{attribute}"][0] == 0
+    both = [with_mailbox({**record, attribute: None}) for record in (left, right)]
+    if attribute not in ("given_name", "family_name"):
+        assert scored["match_weight"][0] == pytest.approx(weight(*both), abs=1e-5)
+
+
+@settings(max_examples=80, deadline=None)
+@given(records, records, st.sampled_from(sorted(set(VALUES) - {"given_name", "family_name"})))
+def test_full_agreement_never_weighs_less(left, right, attribute):
+    if left[attribute] is None or right[attribute] is None:
+        return
+    agreeing = with_mailbox({**right, attribute: left[attribute]})
+    assert weight(left, agreeing) >= weight(left, right) - 1e-5
+
+
+@pytest.mark.parametrize("attribute", ["given_name", "family_name"])
+@pytest.mark.parametrize("value", ["john", "smith", "ann", "william", "zebedee"])
+def test_the_same_name_never_weighs_less_than_a_similar_one(attribute, value):
+    for other in ("jon", "j", "smyth", "ann marie", "bill", "zebede", "walker"):
+        assert weight({attribute: value}, {attribute: value}) >= weight(
+            {attribute: value}, {attribute: other}
+        )
+
+
+def test_a_rare_name_says_more_than_a_common_one():
+    common = {"family_name": "smith"}
+    rare = {"family_name": "featherstonehaugh"}
+    assert weight(rare, rare) > weight(common, common) + 5
+
+
+def test_a_household_is_not_a_person():
+    home = {"family_name": "walker", "phone": "+442071234567", "postal_code": "ls1 1aa"}
+    one, other = {**home, "given_name": "ann"}, {**home, "given_name": "william"}
+    assert score(profiles_of(one, other), PAIR, MODEL)["decision"][0] == "REJECT"
+    assert score(profiles_of(one, one), PAIR, MODEL)["decision"][0] == "AUTO_MERGE"
+
+
+def test_parts_add_up_to_the_whole():
+    left = {"given_name": "ann", "family_name": "walker", "phone": "+442071234567", "city": "york"}
+    scored = score(profiles_of(left, left), PAIR, MODEL)
+    parts = sum(scored[column][0] for column in scored.columns if column.startswith("weight_"))
+    prior = np.log2(MODEL.prior / (1 - MODEL.prior - MODEL.household_prior))
+    assert scored["match_weight"][0] == pytest.approx(prior + parts + scored["household_weight"][0], abs=1e-4)
+    assert scored["confidence"][0] == pytest.approx(100 * scored["match_probability"][0])
+
+
+def test_a_profile_of_a_common_name_alone_is_not_one_person():
+    profiles = profiles_of({"given_name": "john", "family_name": "smith"}, {"phone": "+442071234567"})
+    matches = self_match(profiles, MODEL)
+    assert matches["decision"].to_list()[0] != "AUTO_MERGE"
+
+
+def test_no_pairs():
+    pairs = pl.DataFrame(schema={"left_key": pl.Int64, "right_key": pl.Int64})
+    assert score(profiles_of({}), pairs, MODEL).height == 0
+
+
+def test_a_model_survives_its_json():
+    assert model_from_json(MODEL.to_json()) == MODEL
+
+
+@pytest.mark.parametrize(
+    ("find", "put", "complaint"),
+    [
+        ('test = "nickname"', 'test = "nikname"', "unknown test 'nikname'"),
+        ("auto_merge  = 0.90", "auto_merge  = 0.10", "flag_review <= auto_merge"),
+        ('name = "phone"', 'name = "telephone"', "name must be one of"),
+        ("m = 0.62,", "m = 6.2,", "m must be a probability"),
+        ("m = 0.62,", "m = 0.30,", "add up to"),
+        ("seed    ", "sead    ", "unknown setting 'sead'"),
+        ('key   = ["phone"]', 'key   = ["fone"]', "unknown blocking term 'fone'"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(tmp_path, find, put, complaint):
+    text = (read_model.__globals__["DEFAULT_PATH"]).read_text(encoding="utf-8")
+    assert find in text
+    (tmp_path / "model.toml").write_text(text.replace(find, put, 1), encoding="utf-8")
+    with pytest.raises(ModelError, match=complaint):
+        read_model(tmp_path / "model.toml")
