@@ -54,7 +54,16 @@ counts as (
             > newest_event.event_month - interval '12 months'
         ), 0)::bigint as timely_count
     from combinations
-    cross join gold.quality_attributes
+    inner join raw.sources
+        on combinations.source_system = sources.source_system
+    -- The attributes that the source has.
+    inner join gold.quality_attributes
+        on
+            sources.attributes ? quality_attributes.attribute
+            or (
+                quality_attributes.attribute = 'name'
+                and sources.attributes ?| '{given_name, family_name}'
+            )
     cross join newest_event
     group by
         combinations.scope,

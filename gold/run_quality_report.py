@@ -1,0 +1,63 @@
+"""Phase 10: the quality report, one HTML file that needs nothing else.
+
+Written when there are metrics it has not shown: to the lake as reports/run=NNNNNN/quality.html and
+reports/latest.html, and to reports/latest.html in the project. It shows shares, counts, ids and reasons; no
+value of a person is in it, so it may be passed on.
+
+Usage: python gold/run_quality_report.py
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from psycopg2.extras import RealDictCursor
+
+from db.errors import run_script
+from db.lake import Lake
+from db.phase import Phase, phase
+from db.settings import PROJECT
+
+HERE = Path(__file__).resolve().parent
+UPSTREAM = "gold.run_metrics"
+LATEST = PROJECT / "reports" / "latest.html"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the phase."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args(argv)
+    with phase("10", "run_quality_report") as work:
+        write(work)
+    return 0
+
+
+def write(work: Phase) -> None:
+    """Write the report of the newest metrics, if they are new."""
+    work.cursor.execute("select coalesce(max(run_id), 0) from gold.run_metrics")
+    (newest,) = work.cursor.fetchone()
+    if newest <= work.mark(UPSTREAM):
+        work.skip("no new metrics")
+        return
+    with work.connection.cursor(cursor_factory=RealDictCursor) as cursor:
+        cursor.execute((HERE / "quality_report.sql").read_text(encoding="utf-8"))
+        data = cursor.fetchone()
+    # Drawing takes a second to import, and an unchanged run draws nothing.
+    from gold.quality_report import render
+
+    page = render(data).encode()
+    lake = Lake.from_settings()
+    for key in (f"reports/run={newest:06d}/quality.html", "reports/latest.html"):
+        lake.put(key, page, "text/html; charset=utf-8")
+    LATEST.parent.mkdir(exist_ok=True)
+    partial = LATEST.with_suffix(f".{os.getpid()}")
+    partial.write_bytes(page)
+    partial.replace(LATEST)
+    work.rows_in, work.rows_out = len(data["metrics"]), 1
+    work.detail["bytes"] = len(page)
+    work.advance(UPSTREAM)
+
+
+if __name__ == "__main__":
+    run_script(main)
