@@ -219,7 +219,7 @@ def take_in(cursor: Cursor, lake: Lake, batch: Batch, run_id: int) -> Iterator[S
 def _read(
     lake: Lake, reader: Reader, batch: Batch, claimed: dict[str, int]
 ) -> Iterator[tuple[int, list[Part]]]:
-    """The claimed objects in lists of parts of some COPY_BYTES: small objects share one, large ones take many.
+    """The claimed objects as lists of parts, COPY_BYTES each: small objects share one, large ones fill many.
 
     Beside each list, how many bytes of the lake were read for it.
     """

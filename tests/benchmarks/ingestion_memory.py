@@ -25,11 +25,14 @@ OBJECTS: dict[str, tuple[str, Callable[[BinaryIO], object]]] = {
     "one line": ("a.jsonl", lambda file: file.write(LINE)),
     "300 MB of lines": ("a.jsonl", lambda file: [file.write(LINE * 10_000) for _ in range(300)]),
     "300 MB of zeros, sparse": ("a.jsonl", lambda file: file.truncate(300 * MEGABYTE)),
-    "300 MB of one quote": ("a.csv", lambda file: file.write(b'order_id,x\n1,"' + b"x" * 300 * MEGABYTE)),
-    "300 MB of bad lines": ("a.jsonl", lambda file: [file.write(b"bad\n" * 250_000) for _ in range(300)]),
-    "1 GB in 1 MB of gzip": (
+    "300 MB of one quote": (
+        "a.csv",
+        lambda file: [file.write(b'order_id,x\n1,"')] + [file.write(b"x" * MEGABYTE) for _ in range(300)],
+    ),
+    "8 MB of bad lines": ("a.jsonl", lambda file: file.write(b"bad\n" * 2 * MEGABYTE)),
+    "1 GB of zeros in 1 MB of gzip": (
         "a.jsonl.gz",
-        lambda file: file.write(gzip.compress(bytes(100 * MEGABYTE), 9) * 10),
+        lambda file: file.write(gzip.compress(bytes(10 * MEGABYTE), 9) * 100),
     ),
 }
 
