@@ -95,7 +95,10 @@ class Lake:
         with self._explained():
             for item in self.client.list_objects(self.bucket, prefix=prefix, recursive=True):
                 yield LakeObject(
-                    item.object_name, item.size or 0, (item.etag or "").strip('"'), item.last_modified.astimezone(UTC)
+                    item.object_name,
+                    item.size or 0,
+                    (item.etag or "").strip('"'),
+                    item.last_modified.astimezone(UTC),
                 )
 
     def exists(self, key: str) -> bool:
@@ -122,7 +125,9 @@ class Lake:
             ) from error
         except (S3Error, InvalidResponseError) as error:
             text = str(error)
-            if any(word in text for word in ("AccessDenied", "InvalidAccessKey", "SignatureDoesNotMatch", "403")):
+            if any(
+                word in text for word in ("AccessDenied", "InvalidAccessKey", "SignatureDoesNotMatch", "403")
+            ):
                 raise ConfigurationError(
                     f"The object store at {self.address} refuses the user or password. "
                     "Mend MINIO_ROOT_USER and MINIO_ROOT_PASSWORD."

@@ -12,15 +12,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
 from db.errors import Busy, run_script
-from db.postgres import connect
+from db.postgres import connect, run_file
 from db.settings import settings
 
+HERE = Path(__file__).resolve().parent
 # One lock for the pipeline: pg_try_advisory_lock(namespace, 0 = a phase at work).
 LOCK_NAMESPACE = 0x4D444D
 
@@ -44,12 +46,22 @@ class Phase:
         row = self.cursor.fetchone()
         return row[0] if row else 0
 
-    def advance(self, upstream: str) -> None:
+    def configuration(self, upstream: str) -> str | None:
+        """The configuration under which this phase last consumed `upstream`; None before the first time."""
+        self.cursor.execute(
+            "select configuration from identity.ingestion_watermarks where phase = %s and upstream = %s",
+            (self.name, upstream),
+        )
+        row = self.cursor.fetchone()
+        return row[0] if row else None
+
+    def advance(self, upstream: str, configuration: str | None = None) -> None:
         """Move the mark for `upstream` to this run; it holds when the phase commits."""
         self.cursor.execute(
-            "insert into identity.ingestion_watermarks (phase, upstream, run_id) values (%s, %s, %s) "
-            "on conflict (phase, upstream) do update set run_id = excluded.run_id, updated_at = now()",
-            (self.name, upstream, self.run_id),
+            "insert into identity.ingestion_watermarks (phase, upstream, run_id, configuration) "
+            "values (%s, %s, %s, %s) on conflict (phase, upstream) do update "
+            "set run_id = excluded.run_id, configuration = excluded.configuration, updated_at = now()",
+            (self.name, upstream, self.run_id, configuration),
         )
 
     def skip(self, reason: str) -> None:
@@ -61,7 +73,9 @@ class Phase:
         from tqdm import tqdm
 
         quiet = settings.mdm_quiet or not sys.stderr.isatty()
-        return tqdm(total=total, unit=unit, unit_scale=True, desc=f"  {self.name}", disable=quiet, leave=False)
+        return tqdm(
+            total=total, unit=unit, unit_scale=True, desc=f"  {self.name}", disable=quiet, leave=False
+        )
 
 
 @contextmanager
@@ -81,25 +95,17 @@ def phase(number: str, name: str) -> Iterator[Phase]:
             work.cursor.execute("select clock_timestamp()")
             (started_at,) = work.cursor.fetchone()
             yield work
-            work.cursor.execute(
-                "insert into gold.pipeline_phases as receipt "
-                "(run_id, phase, script, status, started_at, finished_at, seconds, rows_in, rows_out, detail) "
-                "values (%s, %s, %s, 'done', %s, clock_timestamp(), %s, %s, %s, %s) "
-                "on conflict (run_id, phase, script) do update set status = 'done', "
-                "started_at = excluded.started_at, finished_at = excluded.finished_at, "
-                "seconds = receipt.seconds + excluded.seconds, rows_in = receipt.rows_in + excluded.rows_in, "
-                "rows_out = receipt.rows_out + excluded.rows_out, detail = receipt.detail || excluded.detail",
-                (
-                    run_id,
-                    number,
-                    name,
-                    started_at,
-                    round(time.perf_counter() - started, 3),
-                    work.rows_in,
-                    work.rows_out,
-                    Json(work.detail),
-                ),
-            )
+            receipt = {
+                "run_id": run_id,
+                "phase": number,
+                "script": name,
+                "started_at": started_at,
+                "seconds": round(time.perf_counter() - started, 3),
+                "rows_in": work.rows_in,
+                "rows_out": work.rows_out,
+                "detail": Json(work.detail),
+            }
+            run_file(work.cursor, HERE / "receipt_done.sql", receipt)
     except BaseException as error:
         _leave_failure(run_id, number, name, time.perf_counter() - started, error, own_run)
         raise
@@ -112,7 +118,9 @@ def phase(number: str, name: str) -> Iterator[Phase]:
 def _receipt_line(work: Phase, seconds: float) -> str:
     if "skipped" in work.detail:
         return f"  {work.name}: nothing to do ({work.detail['skipped']}), {seconds:.2f} s"
-    details = "".join(f", {value:,} {key.replace('_', ' ')}" for key, value in work.detail.items() if _count(value))
+    details = "".join(
+        f", {value:,} {key.replace('_', ' ')}" for key, value in work.detail.items() if _count(value)
+    )
     return f"  {work.name}: {work.rows_in:,} in, {work.rows_out:,} out{details}, {seconds:.2f} s"
 
 
@@ -126,17 +134,20 @@ def _lock(cursor: Cursor) -> None:
         raise Busy("Another run is at work on this database. Wait until it has ended, then run again.")
 
 
-def _leave_failure(run_id: int, number: str, name: str, seconds: float, error: BaseException, own_run: bool) -> None:
+def _leave_failure(
+    run_id: int, number: str, name: str, seconds: float, error: BaseException, own_run: bool
+) -> None:
     """The receipt of a failed phase, in a transaction of its own; a store that is down gets none."""
     try:
         with connect() as connection, connection.cursor() as cursor:
-            cursor.execute(
-                "insert into gold.pipeline_phases "
-                "(run_id, phase, script, status, started_at, finished_at, seconds, detail) "
-                "values (%s, %s, %s, 'failed', now(), now(), %s, %s) "
-                "on conflict (run_id, phase, script) do update set status = 'failed', detail = excluded.detail",
-                (run_id, number, name, round(seconds, 3), Json({"error": str(error)[:1000]})),
-            )
+            receipt = {
+                "run_id": run_id,
+                "phase": number,
+                "script": name,
+                "seconds": round(seconds, 3),
+                "detail": Json({"error": str(error)[:1000]}),
+            }
+            run_file(cursor, HERE / "receipt_failed.sql", receipt)
             if own_run:
                 _close(cursor, run_id, "failed")
     except Exception as second:  # the first error is the one to show
@@ -169,7 +180,9 @@ def _close(cursor: Cursor, run_id: int, status: str) -> None:
 
 def main() -> int:
     """Open or close a run for the shell script; prints the run's number."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("open", help="start a run and print its number")
     close = verbs.add_parser("close", help="end the run of MDM_RUN_ID")

@@ -130,7 +130,9 @@ def copy_out(
     if buffer.tell() == 0:
         return pl.DataFrame(schema=schema)
     buffer.seek(0)
-    return pl.read_csv(buffer, has_header=False, new_columns=list(schema), schema_overrides=schema, schema=schema)
+    return pl.read_csv(
+        buffer, has_header=False, new_columns=list(schema), schema_overrides=schema, schema=schema
+    )
 
 
 def copy_rows(cursor: Cursor, table: str, columns: list[str], rows: list[tuple]) -> None:
@@ -139,4 +141,6 @@ def copy_rows(cursor: Cursor, table: str, columns: list[str], rows: list[tuple])
     csv.writer(buffer).writerows(rows)
     buffer.seek(0)
     names = SQL(", ").join(map(Identifier, columns))
-    cursor.copy_expert(SQL("copy {} ({}) from stdin (format csv)").format(table_identifier(table), names), buffer)
+    cursor.copy_expert(
+        SQL("copy {} ({}) from stdin (format csv)").format(table_identifier(table), names), buffer
+    )

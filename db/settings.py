@@ -65,7 +65,9 @@ def load(environment: dict[str, str] | None = None, env_file: Path = PROJECT / "
         if isinstance(value, Path) and not value.is_absolute():
             values[name] = PROJECT / value
     if values["mdm_runtime"] not in RUNTIMES:
-        raise ConfigurationError(f"MDM_RUNTIME is {values['mdm_runtime']!r}; it can be {', '.join(RUNTIMES)}.")
+        raise ConfigurationError(
+            f"MDM_RUNTIME is {values['mdm_runtime']!r}; it can be {', '.join(RUNTIMES)}."
+        )
     return Settings(**values)
 
 

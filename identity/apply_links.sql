@@ -59,5 +59,5 @@ on conflict (left_profile_key, right_profile_key) do update
         total_confidence_score = excluded.total_confidence_score,
         run_id = excluded.run_id
     where
-        (known.match_decision, known.match_weight)
-        is distinct from (excluded.match_decision, excluded.match_weight);
+    (known.match_decision, known.match_weight)
+    is distinct from (excluded.match_decision, excluded.match_weight);

@@ -97,11 +97,12 @@ select
     record_moves.cluster,
     min(record_moves.record_key) as record_key
 from record_moves
-where not exists (
-    select 1
-    from cluster_ids
-    where cluster_ids.cluster = record_moves.cluster
-)
+where
+    not exists (
+        select 1
+        from cluster_ids
+        where cluster_ids.cluster = record_moves.cluster
+    )
 group by record_moves.cluster;
 analyze founders;
 
@@ -135,31 +136,33 @@ select
     founded.global_customer_id,
     true
 from founders
-cross join lateral (
-    select ids.global_customer_id
-    from generate_series(1, 1000) as attempts (attempt)
-    cross join lateral (
-        select
-            identity.founded_customer_id(
-                founders.record_key, attempts.attempt
-            ) as global_customer_id
-    ) as ids
-    where
-        not exists (
-            select 1
-            from identity.customers
-            where
-                customers.global_customer_id = ids.global_customer_id
-                and customers.status = 'live'
-        )
-        and not exists (
-            select 1
-            from cluster_ids
-            where cluster_ids.global_customer_id = ids.global_customer_id
-        )
-    order by attempts.attempt
-    limit 1
-) as founded
+cross join
+    lateral (
+        select ids.global_customer_id
+        from generate_series(1, 1000) as attempts (attempt)
+        cross join
+            lateral (
+                select
+                    identity.founded_customer_id(
+                        founders.record_key, attempts.attempt
+                    ) as global_customer_id
+            ) as ids
+        where
+            not exists (
+                select 1
+                from identity.customers
+                where
+                    customers.global_customer_id = ids.global_customer_id
+                    and customers.status = 'live'
+            )
+            and not exists (
+                select 1
+                from cluster_ids
+                where cluster_ids.global_customer_id = ids.global_customer_id
+            )
+        order by attempts.attempt
+        limit 1
+    ) as founded
 where not exists (
     select 1
     from cluster_ids
@@ -230,12 +233,12 @@ on conflict (record_key) do update
         global_customer_id = excluded.global_customer_id,
         assigned_by = excluded.assigned_by
     where
-        (known.global_customer_id, known.match_confidence, known.assigned_by)
-        is distinct from (
-            excluded.global_customer_id,
-            excluded.match_confidence,
-            excluded.assigned_by
-        );
+    (known.global_customer_id, known.match_confidence, known.assigned_by)
+    is distinct from (
+        excluded.global_customer_id,
+        excluded.match_confidence,
+        excluded.assigned_by
+    );
 
 -- One row per customer that counts records now.
 create temp table customer_sizes on commit drop as
@@ -267,8 +270,8 @@ select
             then cluster_ids.global_customer_id
     end,
     coalesce(customer_sizes.record_count, 0),
-    %(run_id)s,
-    %(run_id)s
+    %(run_id)s as created_run_id,
+    %(run_id)s as run_id
 from changed_customers
 left join customer_sizes
     on changed_customers.global_customer_id = customer_sizes.global_customer_id
@@ -305,10 +308,11 @@ select
 from record_moves
 inner join staging.identity_inputs
     on record_moves.record_key = identity_inputs.record_key
-where record_moves.cluster in (
-    select merged_ids.cluster
-    from merged_ids
-)
+where
+    record_moves.cluster in (
+        select merged_ids.cluster
+        from merged_ids
+    )
 group by
     identity_inputs.profile_key,
     record_moves.cluster,

@@ -34,9 +34,9 @@ def resolve(
     """Cluster the records.
 
     records: record_key, profile_key. profiles: profile_key, birth_date, national_id, is_one_node,
-    total_confidence_score (of the profile with itself; null for one record). links, evidence: left_profile_key,
-    right_profile_key, match_weight; links also total_confidence_score. decisions: decision_id, judgement,
-    record_key, side. merge_weight: log2 odds from which a pair merges.
+    total_confidence_score (of the profile with itself; null for one record). links, evidence:
+    left_profile_key, right_profile_key, match_weight; links also total_confidence_score. decisions:
+    decision_id, judgement, record_key, side. merge_weight: log2 odds from which a pair merges.
     """
     nodes_of = record_nodes(records, profiles, decisions)
     places = nodes_of.select("profile_key", "node").unique(maintain_order=True)
@@ -105,7 +105,7 @@ def between_nodes(pairs: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
 
 
 def links_within_profiles(places: pl.DataFrame, profiles: pl.DataFrame) -> pl.DataFrame:
-    """Links among the nodes of a profile that is one person to the model, but was taken apart by a steward."""
+    """Links among the nodes of a profile that is one person to the model, but not to a steward."""
     parts = places.join(
         profiles.filter("is_one_node").select("profile_key", "total_confidence_score"), on="profile_key"
     )

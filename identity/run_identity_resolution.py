@@ -1,14 +1,15 @@
 """Phase 6: who is who. Every source record gets its global_customer_id, and ids stay.
 
 1. Pairs compared since the mark become edges of the graph (identity.match_links).
-2. What a changed record, pair or steward decision touches is followed through the graph; only that is clustered
-   again (resolution.py), all of it under a new model.
+2. What a changed record, pair or steward decision touches is followed through the graph; only that is
+   clustered again (resolution.py), all of it under a new model.
 3. Clusters take over the ids their records had (assign_ids.sql); merges and splits are recorded.
 
 Usage: python identity/run_identity_resolution.py
 """
 
 import argparse
+from math import log2
 from pathlib import Path
 
 from db.errors import run_script
@@ -45,13 +46,9 @@ def resolve_identities(work: Phase) -> None:
         "merge_flagged": settings.mdm_merge_flagged,
     }
     basis = basis_of_links(work)
-    parameters["everything"] = basis != known_basis(work)
+    parameters["everything"] = basis != work.configuration(CANDIDATES)
     for upstream in (CANDIDATES, INPUTS, PROFILES):
-        work.advance(upstream)
-    work.cursor.execute(
-        "update identity.ingestion_watermarks set configuration = %s where phase = %s and upstream = %s",
-        (basis, work.name, CANDIDATES),
-    )
+        work.advance(upstream, basis)
     if not parameters["everything"] and not anything_new(work, parameters):
         work.skip("no changed records, pairs or decisions")
         return
@@ -66,8 +63,8 @@ def resolve_identities(work: Phase) -> None:
     work.cursor.execute(
         "create temp table resolved_records (record_key bigint not null, cluster bigint not null, "
         "match_confidence real not null, assigned_by text not null) on commit drop;"
-        "create temp table refused_links (left_profile_key bigint not null, right_profile_key bigint not null, "
-        "refused_reason text not null) on commit drop"
+        "create temp table refused_links (left_profile_key bigint not null, "
+        "right_profile_key bigint not null, refused_reason text not null) on commit drop"
     )
     work.rows_in = copy_in(work.cursor, "pg_temp.resolved_records", resolution.records)
     copy_in(work.cursor, "pg_temp.refused_links", resolution.refused)
@@ -82,16 +79,6 @@ def basis_of_links(work: Phase) -> str | None:
     work.cursor.execute("select model_version from identity.match_models where is_current")
     row = work.cursor.fetchone()
     return f"model {row[0] if row else None}, merge_flagged {settings.mdm_merge_flagged}"
-
-
-def known_basis(work: Phase) -> str | None:
-    """The basis of the links there are; None before the first run."""
-    work.cursor.execute(
-        "select configuration from identity.ingestion_watermarks where phase = %s and upstream = %s",
-        (work.name, CANDIDATES),
-    )
-    row = work.cursor.fetchone()
-    return row[0] if row else None
 
 
 def anything_new(work: Phase, parameters: dict) -> bool:
@@ -133,23 +120,19 @@ def cluster_touched(work: Phase, parameters: dict):
 
     from identity.resolution import resolve
 
-    queries = {}
-    for part in (HERE / "resolution_inputs.sql").read_text(encoding="utf-8").split("-- :: ")[1:]:
-        name, _, query = part.partition("\n")
-        queries[name] = query
     pair = {"left_profile_key": pl.Int64, "right_profile_key": pl.Int64, "match_weight": pl.Float32}
     schemas = {
-        "records": {"record_key": pl.Int64, "profile_key": pl.Int64},
-        "profiles": {
+        "touched_records": {"record_key": pl.Int64, "profile_key": pl.Int64},
+        "touched_nodes": {
             "profile_key": pl.Int64,
             "birth_date": pl.String,
             "national_id": pl.String,
             "is_one_node": pl.String,
             "total_confidence_score": pl.Float32,
         },
-        "links": pair | {"total_confidence_score": pl.Float32},
-        "evidence": pair,
-        "decisions": {
+        "touched_links": pair | {"total_confidence_score": pl.Float32},
+        "touched_evidence": pair,
+        "active_decisions": {
             "decision_id": pl.Int64,
             "judgement": pl.String,
             "record_key": pl.Int64,
@@ -157,15 +140,20 @@ def cluster_touched(work: Phase, parameters: dict):
         },
     }
     frames = {
-        name: copy_out(work.cursor, queries[name], schema, parameters) for name, schema in schemas.items()
+        name: copy_out(work.cursor, (HERE / f"{name}.sql").read_text(encoding="utf-8"), schema, parameters)
+        for name, schema in schemas.items()
     }
-    frames["profiles"] = frames["profiles"].with_columns(pl.col("is_one_node") == "t")
     work.cursor.execute("select parameters ->> 'auto_merge' from identity.match_models where is_current")
     row = work.cursor.fetchone()
     threshold = float(row[0]) if row else 0.9
-    from math import log2
-
-    return resolve(**frames, merge_weight=log2(threshold / (1 - threshold)))
+    return resolve(
+        records=frames["touched_records"],
+        profiles=frames["touched_nodes"].with_columns(pl.col("is_one_node") == "t"),
+        links=frames["touched_links"],
+        evidence=frames["touched_evidence"],
+        decisions=frames["active_decisions"],
+        merge_weight=log2(threshold / (1 - threshold)),
+    )
 
 
 def count_changes(work: Phase) -> None:

@@ -4,11 +4,12 @@
 create temp table changed_decisions on commit drop as
 select distinct active.decision_id
 from identity.active_steward_decisions as active
-where not exists (
-    select 1
-    from identity.applied_decisions
-    where applied_decisions.decision_id = active.decision_id
-)
+where
+    not exists (
+        select 1
+        from identity.applied_decisions
+        where applied_decisions.decision_id = active.decision_id
+    )
 union all
 select applied_decisions.decision_id
 from identity.applied_decisions

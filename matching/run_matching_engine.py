@@ -1,8 +1,8 @@
 """Phase 5: compare the candidate pairs, and decide each: AUTO_MERGE, FLAG_REVIEW or REJECT.
 
 The model in force is the current row of identity.match_models. A new version is made when there is none, when
-matching/model.toml changed, with --retrain, or when the data has drifted: there are more than twice the profiles
-the model was made from. A new version compares all pairs again; otherwise only new ones are compared.
+matching/model.toml changed, with --retrain, or when the data has drifted: there are more than twice the
+profiles the model was made from. A new version compares all pairs again, otherwise only new ones.
 
 Usage: python matching/run_matching_engine.py [--retrain]
 """
@@ -58,9 +58,8 @@ def match(work: Phase, retrain: bool = False) -> None:
     profiles = read_profiles(work, mark, everything=reason is not None)
     work.rows_in = pairs.height
     # A profile may have died since its pair was listed.
-    pairs = pairs.join(profiles, left_on="left_key", right_on="profile_key", how="semi", maintain_order="left").join(
-        profiles, left_on="right_key", right_on="profile_key", how="semi", maintain_order="left"
-    )
+    for side in ("left_key", "right_key"):
+        pairs = pairs.join(profiles, left_on=side, right_on="profile_key", how="semi", maintain_order="left")
     if reason is not None:
         model_version, model = make_version(work, reason, profiles, pairs)
         work.cursor.execute(f"truncate {CANDIDATES}")
@@ -157,7 +156,8 @@ def make_version(work: Phase, reason: str, profiles, pairs):
     work.cursor.execute("update identity.match_models set is_current = false where is_current")
     work.cursor.execute(
         "insert into identity.match_models (method, is_current, profile_count, pair_count, parameters, "
-        "configuration_hash, reason, run_id) values (%s, true, %s, %s, %s, %s, %s, %s) returning model_version",
+        "configuration_hash, reason, run_id) values (%s, true, %s, %s, %s, %s, %s, %s) "
+        "returning model_version",
         (
             "em" if trained else "defaults",
             profiles.height,
@@ -188,8 +188,6 @@ def compare_pairs(work: Phase, model_version: int, model, profiles, pairs, afres
 
     Memory: the profiles, the pairs' keys, and one batch of BATCH_PAIRS scored pairs.
     """
-    import polars as pl
-
     from matching.scoring import score
 
     if not afresh:

@@ -38,7 +38,8 @@ def unite(work: Phase) -> None:
         if work.cursor.fetchone():
             changed.append(
                 SQL(
-                    "select {} as source_system, records.* from staging.{} as records where records.run_id > {}"
+                    "select {} as source_system, records.* from staging.{} as records "
+                    "where records.run_id > {}"
                 ).format(Literal(source_system), table, Literal(mark))
             )
         work.advance(f"staging.{staging_table}")

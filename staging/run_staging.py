@@ -1,7 +1,7 @@
 """Phase 3: clean the delivered lines into one row per source record, its latest version.
 
-Takes the raw rows of runs after its mark, source by source; a changed mapping in the sources file takes all of
-that source again. Of several deliveries of a record the newest event_ts wins; ties go to the later delivery.
+Takes the raw rows of runs after its mark, source by source; a changed mapping in the sources file takes all
+of that source again. Of several deliveries of a record the newest event_ts wins; ties go to the later one.
 What is invalid or junk is kept in `issues` with its reason and stays out of matching.
 
 Usage: python staging/run_staging.py
@@ -55,11 +55,7 @@ def stage_all(work: Phase) -> None:
     with work.progress(sum(rows for _, objects in jobs for _, rows in objects)) as bar:
         for source, objects in jobs:
             stage_source(work, source, objects, bar)
-            work.advance(f"raw.{source['raw_table']}")
-            work.cursor.execute(
-                "update identity.ingestion_watermarks set configuration = %s where phase = %s and upstream = %s",
-                (configuration_of(source), work.name, f"raw.{source['raw_table']}"),
-            )
+            work.advance(f"raw.{source['raw_table']}", configuration_of(source))
 
 
 def configuration_of(source: dict) -> str:
@@ -74,12 +70,7 @@ def new_objects(work: Phase, source: dict) -> list[tuple[int, int]]:
     """(object_id, rows) of the source's objects after the mark; all of them when the mapping has changed."""
     upstream = f"raw.{source['raw_table']}"
     mark = work.mark(upstream)
-    work.cursor.execute(
-        "select configuration from identity.ingestion_watermarks where phase = %s and upstream = %s",
-        (work.name, upstream),
-    )
-    known = work.cursor.fetchone()
-    if known and known[0] != configuration_of(source):
+    if work.configuration(upstream) not in (None, configuration_of(source)):
         mark = 0
         work.detail["mapping_changed"] = source["source_system"]
         # The latest delivery is not newer than itself: what was staged under the old mapping must go first.

@@ -49,7 +49,8 @@ def clean_records(
 ) -> pl.DataFrame:
     """One row per source record in `lines`, its latest version, with the columns COLUMNS.
 
-    lines: record_key, record_id, object_id, line_number, event_ts (text), is_deleted ('t' or 'f'), payload (JSON).
+    lines: record_key, record_id, object_id, line_number, event_ts (text), is_deleted ('t' or 'f'), payload
+    (JSON).
     source: a row of raw.sources. delivery: object_id to its place in the order of delivery.
     """
     lines = latest_versions(lines, delivery)

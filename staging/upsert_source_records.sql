@@ -28,21 +28,21 @@ on conflict (record_key) do update
     -- A record of another id under the same key (two in 2^64) is left out
     -- rather than taken for a newer version.
     where
-        known.record_id = excluded.record_id
-        and (
-            excluded.event_ts,
-            (
-                select (objects.last_modified, objects.object_key)
-                from raw.ingested_objects as objects
-                where objects.object_id = excluded.object_id
-            ),
-            excluded.line_number
-        ) > (
-            known.event_ts,
-            (
-                select (objects.last_modified, objects.object_key)
-                from raw.ingested_objects as objects
-                where objects.object_id = known.object_id
-            ),
-            known.line_number
-        )
+    known.record_id = excluded.record_id
+    and (
+        excluded.event_ts,
+        (
+            select (objects.last_modified, objects.object_key)
+            from raw.ingested_objects as objects
+            where objects.object_id = excluded.object_id
+        ),
+        excluded.line_number
+    ) > (
+        known.event_ts,
+        (
+            select (objects.last_modified, objects.object_key)
+            from raw.ingested_objects as objects
+            where objects.object_id = known.object_id
+        ),
+        known.line_number
+    )

@@ -25,7 +25,7 @@ create table if not exists gold.pipeline_runs (
     run_id integer generated always as identity primary key,
     trigger text not null,
     status text not null default 'running'
-        check (status in ('running', 'done', 'failed')),
+    check (status in ('running', 'done', 'failed')),
     started_at timestamptz not null default now(),
     finished_at timestamptz
 );

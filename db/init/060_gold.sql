@@ -261,6 +261,8 @@ create table if not exists gold.customer_change_events (
 );
 comment on table gold.customer_change_events is
 'One row per change of a golden record, in the order of event_seq; read them in order and dim_customers comes out';
+comment on column gold.customer_change_events.new_record is
+'The golden record from now on, without its global_customer_id and updated_at, which are global_customer_id and occurred_at of the event; an absent key is null';
 comment on column gold.customer_change_events.related_customer_id is
 'MERGE: the customer it went into. SPLIT: the customer it came out of';
 create index if not exists customer_change_events_global_customer_id
@@ -286,6 +288,8 @@ language sql stable
 as $function$
     with last_events as (
         select distinct on (events.global_customer_id)
+            events.global_customer_id,
+            events.occurred_at,
             events.change_type,
             events.new_record
         from gold.customer_change_events as events
@@ -295,7 +299,11 @@ as $function$
     select replayed.*
     from last_events
     cross join lateral jsonb_populate_record(
-        null::gold.dim_customers, last_events.new_record
+        null::gold.dim_customers,
+        last_events.new_record || jsonb_build_object(
+            'global_customer_id', last_events.global_customer_id,
+            'updated_at', last_events.occurred_at
+        )
     ) as replayed
     where last_events.change_type in ('INSERT', 'SPLIT', 'UPDATE')
 $function$;
