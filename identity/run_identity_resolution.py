@@ -143,7 +143,12 @@ def cluster_touched(work: Phase, parameters: dict):
         name: copy_out(work.cursor, (HERE / f"{name}.sql").read_text(encoding="utf-8"), schema, parameters)
         for name, schema in schemas.items()
     }
-    work.cursor.execute("select parameters ->> 'auto_merge' from identity.match_models where is_current")
+    # What merges has to reach the threshold of what merges.
+    work.cursor.execute(
+        "select parameters ->> case when %(merge_flagged)s then 'flag_review' else 'auto_merge' end "
+        "from identity.match_models where is_current",
+        parameters,
+    )
     row = work.cursor.fetchone()
     threshold = float(row[0]) if row else 0.9
     return resolve(
