@@ -279,15 +279,15 @@ class Pipeline:
         self.stores.drop_database(self.database)
 
 
-def record(name: str, at: str = "2026-01-01", **attributes: object) -> dict:
+def record(named: str, at: str = "2026-01-01", /, **attributes: object) -> dict:
     """A line of the source's delivery: record('shop:1', email=...); more fields pass through."""
-    source, record_id = name.split(":")
+    source, record_id = named.split(":")
     return {"source": source, "id": record_id, "at": f"{at}T12:00:00Z", **attributes}
 
 
-def withdrawn(name: str, at: str) -> dict:
+def withdrawn(named: str, at: str) -> dict:
     """A line that withdraws a record."""
-    return record(name, at, _deleted=True)
+    return record(named, at, _deleted=True)
 
 
 def _without_bookkeeping(value: object) -> object:
