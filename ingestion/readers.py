@@ -120,6 +120,9 @@ class _Reading:
         if isinstance(value, (bool, list, dict)):
             raise BadLine(f"{name} is {_kind(value)}, not a time")
         try:
+            if isinstance(value, str) and value[4:20:3] in UTC_MARKS and value[-1] == "Z":
+                datetime.fromisoformat(value)
+                return self.checked(value)
             if not isinstance(value, str) or EPOCH.fullmatch(value.strip()):
                 seconds = float(value)
                 # From 1e11 on, seconds would lie beyond the year 5000, milliseconds from 1973.
