@@ -459,4 +459,3 @@ begin
     return listed_count;
 end
 $function$;
-
