@@ -3,14 +3,12 @@
 create unlogged table gold.working_sources as
 select
     sources.source_system,
-    set_bit(
-        repeat('0', (count(*) over ())::integer)::varbit,
-        (row_number() over (order by sources.source_system))::integer - 1,
-        1
-    ) as source_bits
+    1::bigint << (row_number() over (order by sources.source_system))::integer - 1 as source_bits
 from raw.sources;
 
-create unlogged table gold.working_records as
+analyze gold.working_sources;
+
+create unlogged table gold.working_records with (parallel_workers = 0) as
 select
     map.global_customer_id,
     map.record_key,
@@ -54,3 +52,5 @@ inner join staging.identity_inputs as inputs
     on map.record_key = inputs.record_key
 left join gold.working_sources
     on inputs.source_system = working_sources.source_system;
+
+analyze gold.working_records;

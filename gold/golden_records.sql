@@ -39,7 +39,7 @@ counted as (
     select
         global_customer_id,
         count(*)::integer as record_count,
-        bit_count(bit_or(source_bits))::integer as source_count
+        bit_count(bit_or(source_bits)::bit(64))::integer as source_count
     from gold.working_records
     group by global_customer_id
 )
@@ -59,3 +59,5 @@ select
 from counted
 left join golden
     on counted.global_customer_id = golden.global_customer_id;
+
+analyze gold.working_golden;

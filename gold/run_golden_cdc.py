@@ -25,11 +25,14 @@ def write_events(work: Phase, split_mark: int) -> int:
     """
     work.cursor.execute("select gold.lock_last_event_seq()")
     (last_event_seq,) = work.cursor.fetchone()
-    return run_file(
+    work.cursor.execute("set local parallel_setup_cost = 100; set local parallel_tuple_cost = 0.001")
+    written = run_file(
         work.cursor,
         HERE / "write_events.sql",
         {"run_id": work.run_id, "last_event_seq": last_event_seq, "split_mark": split_mark},
     )
+    work.cursor.execute("drop table gold.working_records")
+    return written
 
 
 def main(argv: list[str] | None = None) -> int:

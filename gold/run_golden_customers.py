@@ -34,6 +34,7 @@ STANDINGS = {
     "longest": "-length(value)",
     "oldest": "date_part('epoch', first_seen)",
 }
+MOST_SOURCES = 63
 UPSTREAM = "identity.customers"
 
 Chain = list[tuple[str, list[str] | None]]
@@ -94,8 +95,17 @@ def make_golden(work: Phase) -> int:
     """
     cursor = work.cursor
     chains = survivorship_chains(cursor)
+    # Rows are many and their handing over is cheap on one machine: let `create table as` take both cores.
+    # A small sample of each working table is enough for the right joins.
+    cursor.execute(
+        "set local parallel_setup_cost = 100; set local parallel_tuple_cost = 0.001; "
+        "set local default_statistics_target = 10"
+    )
+    _check_source_count(cursor)
     run_file(cursor, HERE / "customer_records.sql")
-    cursor.execute("create unlogged table gold.working_values as " + _ranked_values(cursor, chains))
+    cursor.execute("create unlogged table gold.working_values as " + _counted_values(cursor))
+    cursor.execute("analyze gold.working_values")
+    run_file(cursor, HERE / "ranked_values.sql", _chains_as_sql(cursor, chains))
     indexes = _empty_for_bulk(cursor, "gold.customer_attribute_values")
     if indexes is None:
         cursor.execute(
@@ -110,33 +120,49 @@ def make_golden(work: Phase) -> int:
     run_file(cursor, HERE / "apply_overrides.sql", {"run_id": work.run_id})
     run_file(cursor, HERE / "golden_records.sql")
     written = run_file(cursor, HERE / "write_golden_records.sql", {"run_id": work.run_id})
-    for table in ("sources", "records", "values", "golden"):
+    for table in ("sources", "records", "values", "contested", "ranked", "golden"):
         cursor.execute(f"drop table gold.working_{table}")
     return written
 
 
-def _ranked_values(cursor: Cursor, chains: dict[str, Chain]) -> str:
+def _check_source_count(cursor: Cursor) -> None:
+    cursor.execute("select count(*) from raw.sources")
+    (count,) = cursor.fetchone()
+    if count > MOST_SOURCES:
+        raise ConfigurationError(
+            f"There are {count} sources; golden records count them in one number of {MOST_SOURCES} bits. "
+            "Give several of them one name in the sources file."
+        )
+
+
+def _counted_values(cursor: Cursor) -> str:
     """attribute_values.sql for each attribute, in one union: the planner gives each a core."""
     template = (HERE / "attribute_values.sql").read_text(encoding="utf-8")
-    cursor.execute("select source_system, position(B'1' in source_bits) - 1 from gold.working_sources")
-    bits = dict(cursor.fetchall())
     branches = []
-    for attribute, chain in chains.items():
-        standing = ", ".join(_standing(strategy, source_order, bits) for strategy, source_order in chain)
-        parameters = {
-            "attribute": attribute,
-            "rules": [strategy for strategy, _ in chain],
-            "value": AsIs(attribute),
-            "filled": AsIs("address_filled" if attribute == "address" else "filled"),
-            "standing": AsIs(f"array[{standing}]"),
-        }
+    for attribute in ATTRIBUTES:
+        filled = "address_filled" if attribute == "address" else "filled"
+        parameters = {"attribute": attribute, "value": AsIs(attribute), "filled": AsIs(filled)}
         branches.append(cursor.mogrify(template, parameters).decode())
     return "\nunion all\n".join(branches)
 
 
+def _chains_as_sql(cursor: Cursor, chains: dict[str, Chain]) -> dict[str, AsIs]:
+    """The branches of `case attribute`: each attribute's standing as an array, and its strategies."""
+    cursor.execute("select source_system, source_bits from gold.working_sources")
+    bits = dict(cursor.fetchall())
+    standings, rules = [], []
+    for attribute, chain in chains.items():
+        steps = ", ".join(_standing(strategy, source_order, bits) for strategy, source_order in chain)
+        names = ", ".join(f"'{strategy}'" for strategy, _ in chain)
+        standings.append(f"when '{attribute}' then array[{steps}]")
+        rules.append(f"when '{attribute}' then array[{names}]")
+    return {"standings": AsIs(" ".join(standings)), "rules": AsIs(" ".join(rules))}
+
+
 def _standing(strategy: str, source_order: list[str] | None, bits: dict[str, int]) -> str:
+    """A value's number under one strategy, as an expression over a row of gold.working_values."""
     ranks = [
-        f"when get_bit(source_bits, {bits[source]}) = 1 then {rank}"
+        f"when source_bits & {bits[source]} <> 0 then {rank}"
         for rank, source in enumerate(source_order or ())
         if source in bits
     ]

@@ -6,37 +6,58 @@ with source_sets as materialized (
         array(
             select working_sources.source_system
             from gold.working_sources
-            where bit_count(working_sources.source_bits & seen.source_bits) > 0
+            where working_sources.source_bits & seen.source_bits <> 0
             order by working_sources.source_system
         ) as sources
     from (select distinct source_bits from gold.working_values) as seen
 ),
 
--- A part that several addresses share goes with the best of them.
-address_parts as (
-    select
-        addresses.global_customer_id,
-        min(addresses.first_seen) as first_seen,
-        max(addresses.last_seen) as last_seen,
-        sum(addresses.record_count) as record_count,
-        part.attribute,
-        (array_agg(addresses.rule order by addresses.place))[1] as rule,
-        min(addresses.place) as place,
-        max(addresses.sighting) as sighting,
-        bit_or(addresses.source_bits) as source_bits,
-        part.value
-    from gold.working_values as addresses
-    cross join lateral (
-        values
-        ('address'::gold.canonical_attribute, split_part(addresses.value, chr(31), 1)),
-        ('city', split_part(addresses.value, chr(31), 2)),
-        ('postal_code', split_part(addresses.value, chr(31), 3))
-    ) as part (attribute, value)
-    where addresses.attribute = 'address' and part.value <> ''
-    group by addresses.global_customer_id, part.attribute, part.value
+uncontested as (
+    select counted.*
+    from gold.working_values as counted
+    where not exists (
+        select from gold.working_contested
+        where
+            counted.global_customer_id = working_contested.global_customer_id
+            and counted.attribute = working_contested.attribute
+    )
 ),
 
 all_values as (
+    select
+        global_customer_id,
+        first_seen,
+        last_seen,
+        record_count,
+        attribute,
+        'only_value'::gold.golden_rule as rule,
+        1 as place,
+        sighting,
+        source_bits,
+        value
+    from uncontested
+    where attribute <> 'address'
+    union all
+    select
+        uncontested.global_customer_id,
+        uncontested.first_seen,
+        uncontested.last_seen,
+        uncontested.record_count,
+        part.attribute,
+        'only_value',
+        1,
+        uncontested.sighting,
+        uncontested.source_bits,
+        part.value
+    from uncontested
+    cross join lateral (
+        values
+        ('address'::gold.canonical_attribute, split_part(uncontested.value, chr(31), 1)),
+        ('city', split_part(uncontested.value, chr(31), 2)),
+        ('postal_code', split_part(uncontested.value, chr(31), 3))
+    ) as part (attribute, value)
+    where uncontested.attribute = 'address' and part.value <> ''
+    union all
     select
         global_customer_id,
         first_seen,
@@ -48,10 +69,30 @@ all_values as (
         sighting,
         source_bits,
         value
-    from gold.working_values
+    from gold.working_ranked
     where attribute <> 'address'
     union all
-    select * from address_parts
+    -- A part that several addresses share goes with the best of them.
+    select
+        addresses.global_customer_id,
+        min(addresses.first_seen),
+        max(addresses.last_seen),
+        sum(addresses.record_count),
+        part.attribute,
+        (array_agg(addresses.rule order by addresses.place))[1],
+        min(addresses.place),
+        max(addresses.sighting),
+        bit_or(addresses.source_bits),
+        part.value
+    from gold.working_ranked as addresses
+    cross join lateral (
+        values
+        ('address'::gold.canonical_attribute, split_part(addresses.value, chr(31), 1)),
+        ('city', split_part(addresses.value, chr(31), 2)),
+        ('postal_code', split_part(addresses.value, chr(31), 3))
+    ) as part (attribute, value)
+    where addresses.attribute = 'address' and part.value <> ''
+    group by addresses.global_customer_id, part.attribute, part.value
 )
 
 insert into gold.customer_attribute_values (
@@ -77,8 +118,14 @@ select
     all_values.attribute,
     all_values.rule,
     all_values.place = 1,
-    source_sets.sources,
+    -- A part of several addresses may be said by a set of sources that says no whole value.
+    coalesce(source_sets.sources, array(
+        select working_sources.source_system
+        from gold.working_sources
+        where working_sources.source_bits & all_values.source_bits <> 0
+        order by working_sources.source_system
+    )),
     all_values.value
 from all_values
-inner join source_sets
+left join source_sets
     on all_values.source_bits = source_sets.source_bits;

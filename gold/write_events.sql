@@ -1,5 +1,30 @@
 -- One row per customer whose golden record is not what the last event about it said.
 
+create unlogged table gold.working_records as
+select
+    customers.global_customer_id,
+    customers.updated_at,
+    -- What the event's own columns do not say; absent means null.
+    json_object(
+        'run_id': customers.run_id,
+        'created_at': customers.created_at,
+        'record_count': customers.record_count,
+        'source_count': customers.source_count,
+        'canonical_name': customers.canonical_name,
+        'canonical_email': customers.canonical_email,
+        'canonical_phone': customers.canonical_phone,
+        'canonical_birth_date': customers.canonical_birth_date,
+        'canonical_national_id': customers.canonical_national_id,
+        'canonical_address': customers.canonical_address,
+        'canonical_city': customers.canonical_city,
+        'canonical_postal_code': customers.canonical_postal_code
+        absent on null
+        returning jsonb
+    ) as new_record
+from gold.working_customers
+inner join gold.dim_customers as customers
+    on working_customers.global_customer_id = customers.global_customer_id;
+
 with last_numbers as (
     select
         events.global_customer_id,
@@ -14,21 +39,12 @@ with last_numbers as (
 believed as (
     select
         events.global_customer_id,
+        events.occurred_at,
         events.new_record
     from last_numbers
     inner join gold.customer_change_events as events
         on last_numbers.event_seq = events.event_seq
     where events.change_type in ('INSERT', 'SPLIT', 'UPDATE')
-),
-
-actual as (
-    select
-        customers.global_customer_id,
-        customers.updated_at,
-        jsonb_strip_nulls(to_jsonb(customers)) as new_record
-    from gold.working_customers
-    inner join gold.dim_customers as customers
-        on working_customers.global_customer_id = customers.global_customer_id
 ),
 
 splits as (
@@ -43,21 +59,23 @@ splits as (
 changes as (
     select
         global_customer_id,
-        actual.updated_at,
+        working_records.updated_at,
         splits.from_customer_id,
         believed.new_record as old_record,
-        actual.new_record,
+        working_records.new_record,
         case
-            when actual.new_record is null then 'DELETE'
+            when working_records.new_record is null then 'DELETE'
             when believed.new_record is not null then 'UPDATE'
             when splits.from_customer_id is not null then 'SPLIT'
             else 'INSERT'
         end::gold.change_type as change_type
-    from actual
+    from gold.working_records
     full outer join believed using (global_customer_id)
     left join splits
-        on actual.global_customer_id = splits.into_customer_id
-    where believed.new_record is distinct from actual.new_record
+        on working_records.global_customer_id = splits.into_customer_id
+    where
+        believed.new_record is distinct from working_records.new_record
+        or believed.occurred_at <> working_records.updated_at
 ),
 
 closed as (

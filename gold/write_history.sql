@@ -12,6 +12,8 @@ left join gold.dim_customers_history as history
     on working_customers.global_customer_id = history.global_customer_id
 group by working_customers.global_customer_id;
 
+analyze gold.working_versions;
+
 update gold.dim_customers_history as history
 set
     -- A customer who is gone left dim_customers at the time of phase 7.

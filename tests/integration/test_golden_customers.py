@@ -189,3 +189,14 @@ def test_hostile_values_go_through(resolved):
     resolved.run_gold()
     assert resolved.golden(A)["name"] == odd + "!"
     assert resolved.golden(A)["address"] == "a b"
+
+
+def test_a_part_of_several_addresses_is_said_by_all_who_say_one_of_them(resolved):
+    resolved.add(A, "sales:1", "2026-01-01", address="a street 1", city="Lund")
+    resolved.add(A, "support:1", "2026-01-02", address="b street 2", city="Lund")
+    resolved.add(A, "marketing:1", "2026-01-03", address="c street 3", city="Ystad")
+    resolved.run_gold()
+    assert resolved.database.query(
+        "select value, sources, record_count from gold.customer_attribute_values "
+        "where attribute = 'city' order by 1"
+    ) == [("Lund", ["sales", "support"], 2), ("Ystad", ["marketing"], 1)]
