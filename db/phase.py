@@ -17,9 +17,10 @@ from pathlib import Path
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
+from psycopg2.sql import SQL
 
 from db.errors import Busy, run_script
-from db.postgres import connect, run_file
+from db.postgres import connect, run_file, table_identifier
 from db.settings import settings
 
 HERE = Path(__file__).resolve().parent
@@ -63,6 +64,20 @@ class Phase:
             "set run_id = excluded.run_id, configuration = excluded.configuration, updated_at = now()",
             (self.name, upstream, self.run_id, configuration),
         )
+
+    def refresh_statistics(self, *tables: str) -> None:
+        """ANALYZE the tables (`schema.table`) that this transaction changed much, so that plans stay good.
+
+        Autovacuum would do it, but only after the next phase has planned without it.
+        """
+        for table in tables:
+            self.cursor.execute(
+                "select pg_stat_get_xact_tuples_inserted(oid) + pg_stat_get_xact_tuples_updated(oid) "
+                "> greatest(reltuples, 1000) * 0.1 from pg_class where oid = %s::regclass",
+                (table,),
+            )
+            if self.cursor.fetchone()[0]:
+                self.cursor.execute(SQL("analyze {}").format(table_identifier(table)))
 
     def skip(self, reason: str) -> None:
         """Say on the receipt that there was nothing to do, and why."""

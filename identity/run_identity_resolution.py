@@ -71,6 +71,7 @@ def resolve_identities(work: Phase) -> None:
     work.cursor.execute("analyze resolved_records; analyze refused_links")
     run_file(work.cursor, HERE / "link_status.sql", parameters)
     run_file(work.cursor, HERE / "assign_ids.sql", parameters)
+    work.refresh_statistics("identity.match_links", "identity.customers", "identity.customer_identity_map")
     count_changes(work)
 
 

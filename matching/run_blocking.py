@@ -19,6 +19,7 @@ from matching.blocking import read_blocking
 MODEL_FILE = Path(__file__).with_name("model.toml")
 # A block over its rule's limit pairs everybody with this many of its profiles.
 ANCHORS = 5
+BLOCKED = "staging.identity_match_candidates_blocked"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,6 +47,7 @@ def block(work: Phase) -> None:
     clear_compared(work)
     work.cursor.execute("select staging.find_candidates(%s, %s, %s)", (work.run_id, mark, ANCHORS))
     (work.rows_out,) = work.cursor.fetchone()
+    work.refresh_statistics(BLOCKED)
     work.cursor.execute("select count(*) from staging.capped_blocks")
     (work.detail["capped_blocks"],) = work.cursor.fetchone()
 

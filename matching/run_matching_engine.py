@@ -67,6 +67,7 @@ def match(work: Phase, retrain: bool = False) -> None:
         model_version, model = current_version(work)
         run_file(work.cursor, HERE / "withdraw_candidates.sql", {"run_id": work.run_id, "mark": mark})
     compare_pairs(work, model_version, model, profiles, pairs, afresh=reason is not None)
+    work.refresh_statistics(CANDIDATES)
 
 
 def configuration_hash() -> str:

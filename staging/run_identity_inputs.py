@@ -50,6 +50,7 @@ def unite(work: Phase) -> None:
     work.cursor.execute(
         SQL(statement).format(changed_records=SQL("\nunion all\n").join(changed)), {"run_id": work.run_id}
     )
+    work.refresh_statistics("staging.identity_inputs", "staging.match_profiles")
     work.cursor.execute("select count(*) from changed_inputs")
     work.rows_in = work.rows_out = work.cursor.fetchone()[0]
 

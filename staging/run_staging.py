@@ -56,6 +56,7 @@ def stage_all(work: Phase) -> None:
         for source, objects in jobs:
             stage_source(work, source, objects, bar)
             work.advance(f"raw.{source['raw_table']}", configuration_of(source))
+            work.refresh_statistics(f"staging.{source['staging_table']}")
 
 
 def configuration_of(source: dict) -> str:
