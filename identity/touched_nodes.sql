@@ -1,0 +1,26 @@
+-- One row per touched profile; is_one_node: records that share it are one
+-- person, as far as the model can tell.
+select
+    match_profiles.profile_key,
+    match_profiles.birth_date,
+    match_profiles.national_id,
+    match_profiles.record_count = 1
+    or candidates.match_decision = 'AUTO_MERGE'
+    or (%(merge_flagged)s and candidates.match_decision = 'FLAG_REVIEW')
+        as is_one_node,
+    candidates.total_confidence_score
+from staging.match_profiles
+left join staging.identity_match_candidates as candidates
+    on
+        match_profiles.record_count > 1
+        and match_profiles.profile_key = candidates.left_profile_key
+        and match_profiles.profile_key = candidates.right_profile_key
+where
+    match_profiles.record_count > 0
+    and (
+        %(everything)s
+        or match_profiles.profile_key in (
+            select touched_profiles.profile_key
+            from touched_profiles
+        )
+    )
