@@ -425,15 +425,8 @@ interrupted() {
         kill -TERM -- "-$child" 2>/dev/null || true
         wait "$child" 2>/dev/null || true
     fi
-    close_run failed
     printf '\nStopped. Nothing half-done was kept; run again to go on.\n' >&2
     exit "$1"
-}
-
-# close_run done|failed: end the run in the database, if one is open
-close_run() {
-    [[ -n ${MDM_RUN_ID-} ]] || return 0
-    "$PYTHON" db/phase.py close "$1" || say "  (the run could not be closed; the next one will)"
 }
 
 # start_stores: both stores answer, and the schema is current
@@ -444,32 +437,22 @@ start_stores() {
 
 # run_pipeline: the phases in order, each announced; the first that fails ends the run
 run_pipeline() {
-    local position number title scripts script code arguments
+    local position number title scripts script arguments steps=()
     say "Stores and schema"
     start_stores
-    MDM_RUN_ID=$("$PYTHON" db/phase.py open)
-    export MDM_RUN_ID
     for ((position = first_phase; position <= last_phase; position++)); do
         IFS='|' read -r number title scripts <<<"${PHASES[position]}"
         if [[ $number == 1 ]] && ! $with_producers; then
             continue
         fi
-        say "Phase $number: $title"
+        arguments=
+        [[ $number == 1 ]] && arguments=" ${producer_arguments[*]}"
+        [[ $number == 5 ]] && arguments=" ${matching_arguments[*]}"
         for script in $scripts; do
-            arguments=()
-            [[ $number == 1 ]] && arguments=("${producer_arguments[@]}")
-            [[ $number == 5 ]] && arguments=("${matching_arguments[@]}")
-            code=0
-            run_script "$script" "${arguments[@]}" || code=$?
-            if ((code)); then
-                close_run failed
-                fail "$code" "Phase $number ($script) failed, for the reason above. Nothing of it was kept." \
-                    "Mend the cause, then go on: ./run_mdm_pipeline.sh --from $number"
-            fi
+            steps+=("$number|$title|$script$arguments")
         done
     done
-    close_run "done"
-    run_script gold/run_summary.py
+    run_script db/run_phases.py "${steps[@]}" "||gold/run_summary.py"
     say
     say "Query the customers:  ./run_mdm_pipeline.sh psql"
     [[ $(<"$home/runtime") == external ]] || say "Browse the lake:      $browser"

@@ -3,11 +3,8 @@
 A *run* has an increasing number. Every row carries the run that last changed it. A phase works in one
 transaction: it takes the upstream rows of runs after its own mark, writes its own rows under this run's
 number, moves the mark and leaves its receipt; then it commits. Killed before that, nothing has happened.
-
-Usage: python db/phase.py open | close done|failed    (run_mdm_pipeline.sh brackets a run with these)
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator
@@ -19,13 +16,14 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 from psycopg2.sql import SQL
 
-from db.errors import Busy, run_script
+from db.errors import Busy
 from db.postgres import connect, run_file, table_identifier
 from db.settings import settings
 
 HERE = Path(__file__).resolve().parent
 # One lock for the pipeline: pg_try_advisory_lock(namespace, 0 = a phase at work).
 LOCK_NAMESPACE = 0x4D444D
+_joined_run = 0
 
 
 class Phase:
@@ -97,11 +95,13 @@ class Phase:
 def phase(number: str, name: str) -> Iterator[Phase]:
     """Run a phase: its transaction, lock and receipt. Yields a Phase.
 
-    Takes the run of MDM_RUN_ID; called by hand, it opens a run of its own and closes it.
-    Raises Busy when another phase is at work on this database.
+    Belongs to the run joined with join_run, else to that of MDM_RUN_ID; called by hand, it opens a run of its
+    own and closes it. Raises Busy when another phase is at work on this database.
     """
-    run_id = settings.mdm_run_id or open_run("by hand")
-    own_run = not settings.mdm_run_id
+    run_id = _joined_run or settings.mdm_run_id
+    own_run = not run_id
+    if own_run:
+        run_id = open_run("by hand")
     started = time.perf_counter()
     try:
         with connect() as connection:
@@ -169,6 +169,12 @@ def _leave_failure(
         print(f"(no receipt could be left: {type(second).__name__})", file=sys.stderr)
 
 
+def join_run(run_id: int) -> None:
+    """Make the phases of this process, and of its forks, part of a run that is open."""
+    global _joined_run
+    _joined_run = run_id
+
+
 def open_run(trigger: str = "pipeline") -> int:
     """Start a run; returns its number. Runs left open by a killed pipeline are closed as failed."""
     with connect() as connection, connection.cursor() as cursor:
@@ -191,24 +197,3 @@ def _close(cursor: Cursor, run_id: int, status: str) -> None:
         "update gold.pipeline_runs set status = %s, finished_at = clock_timestamp() where run_id = %s",
         (status, run_id),
     )
-
-
-def main() -> int:
-    """Open or close a run for the shell script; prints the run's number."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("open", help="start a run and print its number")
-    close = verbs.add_parser("close", help="end the run of MDM_RUN_ID")
-    close.add_argument("status", choices=["done", "failed"])
-    arguments = parser.parse_args()
-    if arguments.verb == "open":
-        print(open_run())
-    else:
-        close_run(settings.mdm_run_id, arguments.status)
-    return 0
-
-
-if __name__ == "__main__":
-    run_script(main)

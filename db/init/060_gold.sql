@@ -209,7 +209,7 @@ create table if not exists gold.dim_customers_history (
 comment on table gold.dim_customers_history is
 'One row per customer and version (SCD2): what the golden record was from valid_from until valid_to';
 comment on column gold.dim_customers_history.previous_valid_to is
-'valid_to of the version before. Key and foreign key make the versions of a customer one chain in which each begins after the end of the one before: they cannot overlap, and only the last can be open';
+'valid_to of the version before. Key and foreign key make the versions of a customer one chain in which each begins after the end of the one before: they cannot overlap, and only the last can be open. An exclusion constraint says the same at five times the cost of loading';
 comment on column gold.dim_customers_history.merged_into is
 'The customer this one went into when it was closed; null when it was closed for want of records, or went on';
 create index if not exists dim_customers_history_run_id

@@ -765,8 +765,8 @@ begin
     get diagnostics affected = row_count;
     counts := counts || jsonb_build_object('raw.rejected_records', affected);
 
-    -- 2b. Staging: profiles die as when a record is withdrawn, so that blocking
-    -- takes notice; their values go now.
+    -- 2b. Staging: the profiles that nobody else has, and those that died with
+    -- former versions of the records.
     create temp table erased_profiles on commit drop as
     with gone as (
         delete from staging.identity_inputs as inputs
@@ -780,38 +780,56 @@ begin
         count(*) filter (where not gone.is_deleted)::integer as record_count
     from gone
     group by gone.profile_key;
-    select coalesce(count(*), 0) into affected from erased_members;
+    select count(distinct erased_members.record_key) into affected from erased_members;
     counts := counts || jsonb_build_object('staging.identity_inputs', affected);
 
     update staging.match_profiles as profiles
-    set
-        record_count = profiles.record_count - erased_profiles.record_count,
-        run_id = this_run
+    set record_count = profiles.record_count - erased_profiles.record_count
     from erased_profiles
     where profiles.profile_key = erased_profiles.profile_key;
-    update staging.match_profiles as profiles
-    set
-        birth_date = null,
-        email = null,
-        email_mailbox = null,
-        phone = null,
-        given_name = null,
-        family_name = null,
-        address = null,
-        city = null,
-        postal_code = null,
-        national_id = null
-    from erased_profiles
-    where
-        profiles.profile_key = erased_profiles.profile_key
-        and profiles.record_count = 0;
-    get diagnostics affected = row_count;
-    counts := counts || jsonb_build_object('staging.match_profiles', affected);
     delete from erased_profiles
     using staging.match_profiles as profiles
     where
         profiles.profile_key = erased_profiles.profile_key
         and profiles.record_count > 0;
+    insert into erased_profiles (profile_key, record_count)
+    select
+        profiles.profile_key,
+        0
+    from staging.match_profiles as profiles
+    where
+        profiles.record_count = 0
+        and (
+            exists (
+                select 1
+                from erased_values
+                where
+                    not erased_values.is_shared
+                    and erased_values.value in (
+                        profiles.email,
+                        profiles.email_mailbox,
+                        profiles.phone,
+                        profiles.national_id
+                    )
+            )
+            or exists (
+                select 1
+                from staging.match_profiles as alive
+                inner join erased_profiles
+                    on alive.profile_key = erased_profiles.profile_key
+                where
+                    alive.given_name = profiles.given_name
+                    and alive.family_name = profiles.family_name
+            )
+        );
+    delete from staging.blocking_keys as keys
+    using erased_profiles
+    where keys.profile_key = erased_profiles.profile_key;
+    delete from staging.match_profiles as profiles
+    using erased_profiles
+    where profiles.profile_key = erased_profiles.profile_key;
+    get diagnostics affected = row_count;
+    counts := counts || jsonb_build_object('staging.match_profiles', affected);
 
     delete from staging.identity_match_candidates as candidates
     where
