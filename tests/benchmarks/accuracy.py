@@ -1,4 +1,4 @@
-"""How right the customers are: clusters against the truth, match probabilities against the share of true pairs.
+"""How right the customers are: clusters against the truth, match probabilities against shares of true pairs.
 
 Clusters are scored by ../shared/score_clusters.py, beside the project; where it is absent nothing is scored.
 """

@@ -1,7 +1,6 @@
 -- One row per table of the pipeline: bytes of its rows, of its indexes and of its values stored apart (TOAST).
 select
     pg_namespace.nspname || '.' || pg_class.relname as table_name,
-    greatest(pg_class.reltuples, 0)::bigint as row_count,
     pg_table_size(pg_class.oid) - coalesce(pg_total_relation_size(nullif(pg_class.reltoastrelid, 0)), 0) as heap_bytes,
     pg_indexes_size(pg_class.oid) as index_bytes,
     coalesce(pg_total_relation_size(nullif(pg_class.reltoastrelid, 0)), 0) as toast_bytes,

@@ -191,21 +191,27 @@ def measure(
         steps.append(meter.next_step(name, title))
         after_step(steps[-1])
 
-    with log.open("w") as file:
-        for line in process.stdout:
-            if imported := IMPORT_LINE.match(line):
-                _count_import(meter.step, imported)
-            elif line.startswith("import time:"):
-                meter.step.python_starts += 1
-            else:
-                file.write(line)
-                if said := SCRIPT_LINE.match(line):
-                    meter.step.scripts_seconds = (meter.step.scripts_seconds or 0) + float(said[1])
-                if begun := STEP_LINE.match(line):
-                    close(begun[1], begun[2])
-    # The output's end comes before the process is reaped, so that its last readings can still be taken.
-    close()
-    meter.stop()
+    try:
+        with log.open("w") as file:
+            for line in process.stdout:
+                if imported := IMPORT_LINE.match(line):
+                    _count_import(meter.step, imported)
+                elif line.startswith("import time:"):
+                    meter.step.python_starts += 1
+                else:
+                    file.write(line)
+                    if said := SCRIPT_LINE.match(line):
+                        meter.step.scripts_seconds = (meter.step.scripts_seconds or 0) + float(said[1])
+                    if begun := STEP_LINE.match(line):
+                        close(begun[1], begun[2])
+        # The output ends before the process is reaped, so that its last readings can still be taken.
+        close()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    finally:
+        meter.stop()
     if process.wait() != 0:
         raise RuntimeError(
             f"{' '.join(command)} ended {process.returncode}; its log ends:\n"

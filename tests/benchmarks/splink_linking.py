@@ -44,7 +44,7 @@ def main() -> None:
         f"create table records as select {columns} from read_csv($1, types={{'unique_id': 'bigint'}}, "
         "all_varchar=false, header=true)",
         [records],
-    )
+    ).fetchall()
     database = DuckDBAPI(connection=connection)
     settings = SettingsCreator(
         link_type="dedupe_only",
@@ -66,15 +66,16 @@ def main() -> None:
 
     say("predict", "score the candidate pairs")
     predictions = linker.inference.predict(threshold_match_weight=-10)
-    (pairs,) = connection.execute(f"select count(*) from {predictions.physical_name}").fetchone()
-    print(f"pairs {pairs}", flush=True)
+    counted = connection.execute(f"select count(*) from {predictions.physical_name}").fetchall()
+    print(f"pairs {counted[0][0]}", flush=True)
 
     say("cluster", "connected components at 0.95")
     found = linker.clustering.cluster_pairwise_predictions_at_threshold(predictions, 0.95)
-    connection.execute(f"create table clusters as select unique_id, cluster_id from {found.physical_name}")
 
     say("end", "write the clusters")
-    connection.execute(f"copy clusters to '{clusters}' (header)")
+    connection.execute(
+        f"copy (select unique_id, cluster_id from {found.physical_name}) to '{clusters}' (header)"
+    ).fetchall()
 
 
 def say(step: str, title: str) -> None:

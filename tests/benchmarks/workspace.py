@@ -95,6 +95,11 @@ class Workspace:
             cursor.execute(sql, parameters)
             return cursor.fetchall()
 
+    def execute(self, sql: str) -> None:
+        """Run a statement."""
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(sql)
+
     def export(self, query: str, path: Path) -> Path:
         """The rows of a query as a CSV file with a header."""
         with self.connect() as connection, connection.cursor() as cursor, path.open("wb") as file:
@@ -108,7 +113,8 @@ class Workspace:
     def run(self) -> list[Step]:
         """Phases 2 to 10 over what is in the lake, measured: `start`, a step per phase, `end`.
 
-        `start` is the check of set-up, stores and schema; `end` the run's closing and its summary.
+        `start` is the check of set-up, stores and schema; `end` the run's closing and its summary, whose
+        processor time is counted at phase 10.
         """
         environment = dict(self.environment)
         if self.times_imports:
@@ -146,6 +152,7 @@ class Workspace:
                 "where run_id = (select max(run_id) from gold.pipeline_runs) group by phase"
             )
             receipts = {phase: rows for phase, *rows in cursor}
+        steps[0].title = "Check set-up, stores and schema"
         end = Step("end", "Close the run, print its summary", seconds=min(seconds_since, steps[-1].seconds))
         steps[-1].seconds -= end.seconds
         for step in steps:
@@ -154,11 +161,12 @@ class Workspace:
 
     def count_statements(self) -> None:
         """From the next start on, PostgreSQL counts its statements."""
-        self.query("alter system set shared_preload_libraries = pg_stat_statements; select 1")
-        self.query("alter system set pg_stat_statements.track = 'all'; select 1")
+        self.execute("alter system set shared_preload_libraries = pg_stat_statements")
         self.command("down")
         self.command("up")
-        self.query("create extension pg_stat_statements; select 1")
+        self.execute("create extension pg_stat_statements")
+        self.execute("alter system set pg_stat_statements.track = 'all'")
+        self.execute("select pg_reload_conf()")
         self.counts_statements = True
 
 
