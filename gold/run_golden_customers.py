@@ -35,6 +35,7 @@ STANDINGS = {
     "oldest": "date_part('epoch', first_seen)",
 }
 MOST_SOURCES = 63
+WORKING = ("sources", "records", "values", "contested", "ranked", "new_values", "standing", "golden")
 UPSTREAM = "identity.customers"
 
 Chain = list[tuple[str, list[str] | None]]
@@ -107,20 +108,15 @@ def make_golden(work: Phase) -> int:
     cursor.execute("analyze gold.working_values")
     run_file(cursor, HERE / "ranked_values.sql", _chains_as_sql(cursor, chains))
     indexes = _empty_for_bulk(cursor, "gold.customer_attribute_values")
-    if indexes is None:
-        cursor.execute(
-            "delete from gold.customer_attribute_values as attribute_values using gold.working_customers "
-            "where attribute_values.global_customer_id = working_customers.global_customer_id"
-        )
     run_file(cursor, HERE / "write_attribute_values.sql", {"run_id": work.run_id})
-    if indexes is not None:
+    if indexes:
         for definition in indexes:
             cursor.execute(definition)
         cursor.execute("analyze gold.customer_attribute_values")
     run_file(cursor, HERE / "apply_overrides.sql", {"run_id": work.run_id})
     run_file(cursor, HERE / "golden_records.sql")
     written = run_file(cursor, HERE / "write_golden_records.sql", {"run_id": work.run_id})
-    for table in ("sources", "records", "values", "contested", "ranked", "golden"):
+    for table in WORKING:
         cursor.execute(f"drop table gold.working_{table}")
     return written
 
@@ -169,15 +165,15 @@ def _standing(strategy: str, source_order: list[str] | None, bits: dict[str, int
     return STANDINGS[strategy].format(sources=" ".join(ranks) or "when false then 0")
 
 
-def _empty_for_bulk(cursor: Cursor, table: str) -> list[str] | None:
+def _empty_for_bulk(cursor: Cursor, table: str) -> list[str]:
     """Before a first load: take off the indexes of an empty table; returns how to make them again.
 
-    None for a table with rows. Truncated in this transaction, the table is written without a log of changes
-    where wal_level is minimal, and its indexes are built at the end on both cores.
+    A table with rows keeps them. Truncated in this transaction, the table is written without a log of
+    changes where wal_level is minimal, and its indexes are built at the end on both cores.
     """
     cursor.execute(f"select not exists (select from {table})")
     if not cursor.fetchone()[0]:
-        return None
+        return []
     cursor.execute(f"truncate {table}")
     cursor.execute(
         "select indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index "
