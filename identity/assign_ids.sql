@@ -226,6 +226,7 @@ select
     record_moves.record_id
 from record_moves
 inner join cluster_ids on record_moves.cluster = cluster_ids.cluster
+order by record_moves.record_key
 on conflict (record_key) do update
     set
         run_id = excluded.run_id,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from db.errors import run_script
 from db.phase import Phase, phase
-from db.postgres import copy_in, copy_out, run_file
+from db.postgres import bulk_load, copy_in, copy_out, run_file
 from db.settings import settings
 
 HERE = Path(__file__).resolve().parent
@@ -55,7 +55,8 @@ def resolve_identities(work: Phase) -> None:
     if parameters["everything"]:
         work.cursor.execute("truncate identity.match_links")
         parameters["mark"] = 0
-    run_file(work.cursor, HERE / "apply_links.sql", parameters)
+    with bulk_load(work.cursor, "identity.match_links"):
+        run_file(work.cursor, HERE / "apply_links.sql", parameters)
     run_file(work.cursor, HERE / "touched_tables.sql")
     if not parameters["everything"]:
         find_touched(work, parameters)
@@ -70,7 +71,8 @@ def resolve_identities(work: Phase) -> None:
     copy_in(work.cursor, "pg_temp.refused_links", resolution.refused)
     work.cursor.execute("analyze resolved_records; analyze refused_links")
     run_file(work.cursor, HERE / "link_status.sql", parameters)
-    run_file(work.cursor, HERE / "assign_ids.sql", parameters)
+    with bulk_load(work.cursor, "identity.customers", "identity.customer_identity_map"):
+        run_file(work.cursor, HERE / "assign_ids.sql", parameters)
     work.refresh_statistics("identity.match_links", "identity.customers", "identity.customer_identity_map")
     count_changes(work)
 

@@ -16,7 +16,7 @@ from psycopg2.extras import Json
 
 from db.errors import ConfigurationError, run_script
 from db.phase import Phase, phase
-from db.postgres import copy_in, copy_out, run_file
+from db.postgres import bulk_load, copy_in, copy_out, run_file
 
 HERE = Path(__file__).resolve().parent
 BATCH_PAIRS = 1_000_000
@@ -196,7 +196,7 @@ def compare_pairs(work: Phase, model_version: int, model, profiles, pairs, afres
             f"create temp table compared (like {CANDIDATES} including defaults) on commit drop"
         )
     decisions: dict[str, int] = {}
-    with work.progress(pairs.height, "pairs") as bar:
+    with bulk_load(work.cursor, CANDIDATES), work.progress(pairs.height, "pairs") as bar:
         for start in range(0, pairs.height, BATCH_PAIRS):
             batch = pairs[start : start + BATCH_PAIRS]
             scored = score(profiles, batch, model, model.profiles)

@@ -83,6 +83,7 @@ select
     upper(postal_code) as postal_code,
     national_id
 from changed_inputs
+order by record_key
 on conflict (record_key) do update
     set
         profile_key = excluded.profile_key,
@@ -184,4 +185,5 @@ where
         select 1
         from staging.match_profiles
         where match_profiles.profile_key = profile_changes.profile_key
-    );
+    )
+order by profile_changes.profile_key;

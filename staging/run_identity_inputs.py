@@ -13,6 +13,7 @@ from psycopg2.sql import SQL, Identifier, Literal
 
 from db.errors import run_script
 from db.phase import Phase, phase
+from db.postgres import bulk_load
 
 HERE = Path(__file__).resolve().parent
 
@@ -47,9 +48,11 @@ def unite(work: Phase) -> None:
         work.skip("no changed records in staging")
         return
     statement = (HERE / "identity_inputs.sql").read_text(encoding="utf-8")
-    work.cursor.execute(
-        SQL(statement).format(changed_records=SQL("\nunion all\n").join(changed)), {"run_id": work.run_id}
-    )
+    with bulk_load(work.cursor, "staging.identity_inputs", "staging.match_profiles"):
+        work.cursor.execute(
+            SQL(statement).format(changed_records=SQL("\nunion all\n").join(changed)),
+            {"run_id": work.run_id},
+        )
     work.refresh_statistics("staging.identity_inputs", "staging.match_profiles")
     work.cursor.execute("select count(*) from changed_inputs")
     work.rows_in = work.rows_out = work.cursor.fetchone()[0]

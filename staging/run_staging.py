@@ -155,7 +155,7 @@ def write_records(work: Phase, source: dict, records) -> int:
     """Add the records to the source's table, replacing older versions; returns how many were new or newer."""
     table = Identifier(source["staging_table"])
     work.cursor.execute(SQL("select 1 from staging.{} limit 1").format(table))
-    records = records.with_columns(run_id=work.run_id)
+    records = records.with_columns(run_id=work.run_id).sort("record_key")
     if work.cursor.fetchone() is None:
         return copy_in(work.cursor, f"staging.{source['staging_table']}", records)
     work.cursor.execute(

@@ -60,8 +60,10 @@ insert into gold.survivorship_strategies (strategy, prefers) values
 ('priority', 'the value from the source that stands first in source_order'),
 ('most_frequent', 'the value said by most records'),
 ('most_recent', 'the value seen last'),
-('most_complete', 'the value from the record with most attributes filled; '
-|| 'for an address, the one with most parts filled'),
+(
+    'most_complete', 'the value from the record with most attributes filled; '
+    || 'for an address, the one with most parts filled'
+),
 ('longest', 'the value with most characters'),
 ('oldest', 'the value seen first')
 on conflict (strategy) do update set prefers = excluded.prefers;
@@ -71,7 +73,7 @@ create table if not exists gold.survivorship_rules (
     step smallint not null check (step between 1 and 6),
     strategy gold.golden_rule not null
     references gold.survivorship_strategies (strategy),
-    source_order text [],
+    source_order text[],
     primary key (attribute, step),
     unique (attribute, strategy),
     constraint city_and_postal_code_survive_with_the_address
@@ -157,7 +159,7 @@ create table if not exists gold.customer_attribute_values (
     attribute gold.canonical_attribute not null,
     rule gold.golden_rule not null,
     is_golden boolean not null,
-    sources text [] not null,
+    sources text[] not null,
     value text not null,
     check ((record_key is null) = (record_count = 0)),
     check (record_count > 0 or rule = 'steward_override')
@@ -254,7 +256,7 @@ create table if not exists gold.customer_change_events (
     change_type gold.change_type not null,
     global_customer_id uuid not null,
     related_customer_id uuid,
-    changed_attributes text [],
+    changed_attributes text[],
     old_record jsonb,
     new_record jsonb,
     check (change_type in ('MERGE', 'SPLIT') or related_customer_id is null)
