@@ -50,7 +50,7 @@ def stop(*_: object) -> None:
 
 
 def run_in_fork(script: str, arguments: list[str]) -> int:
-    """Run a script as `python SCRIPT ARGUMENTS` would; returns its exit code, 128 + the signal if one ended it."""
+    """Run a script as `python SCRIPT ARGUMENTS` would; returns its exit code, or 128 + its signal."""
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()

@@ -320,7 +320,7 @@ def test_ctrl_c_stops_the_phase_and_the_second_run_is_refused(project: Project):
     running = project.start("--only", "1", "--records", "400000")
     script = psutil.Process(running.pid)
     try:
-        wait_for(lambda: has_child(script, "run_producers.py"))
+        wait_for(lambda: last_run(project) == "running")
         assert "Another run is at work" in one_paragraph(project.run("--only", "2"), 1)
         assert "Another run is at work" in one_paragraph(project.run("down"), 1)
         at_work = script.children(recursive=True)
