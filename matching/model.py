@@ -81,6 +81,7 @@ class Model:
     prior, household_prior: chance that two random profiles are one person, or two people of one household;
     None before training, when 1 / (number of profiles) is taken.
     junk: attribute -> values that many clearly different names share; they count as missing.
+    places: city -> postal areas (postal_code without its last three characters) of the people who live there.
     notes: what training has to say, in plain words.
     """
 
@@ -95,6 +96,7 @@ class Model:
     profiles: int = 0
     training_pairs: int = 0
     junk: dict[str, list[str]] = field(default_factory=dict)
+    places: dict[str, list[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def comparison(self, name: str) -> Comparison:

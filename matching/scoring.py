@@ -25,11 +25,11 @@ def frequency_key(test: str, strings: pl.Series) -> pl.Series:
     """The key under which Comparison.frequencies holds a value.
 
     "john *" is every given name that begins with john, "kim@example.org *" every address of that mailbox,
-    "kim@ *" every address of that local part.
+    "kim@ *" every address of that local part, "london *" every postal code that belongs to London.
     """
     if test == "same_first_name":
         return strings.str.extract(r"^(\S+)") + " *"
-    if test == "same_mailbox":
+    if test in ("same_mailbox", "area_of_city"):
         return strings + " *"
     if test == "same_local_part":
         return strings.str.extract(r"^(.+)@") + "@ *"
@@ -140,7 +140,7 @@ def score(
     confidence (0 to 100), decision. Raises KeyError for a pair whose profile is not given. Source: Fellegi
     & Sunter (1969); Winkler (2000) for the frequencies.
     """
-    batch = PairBatch(profiles, pairs, model.junk)
+    batch = PairBatch(profiles, pairs, model.junk, model.places)
     levels = compare(batch, model.comparisons)
     weights, household, total = weigh(batch, levels, model, total_profiles or profiles.height)
     probability = probabilities(total)

@@ -23,14 +23,17 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from matching.blocking import parse_term
-from matching.comparisons import MISSING, PairBatch, compare
+from matching.comparisons import MISSING, PairBatch, compare, postal_area
 from matching.model import Comparison, Model
 from matching.scoring import frequency_column, frequency_key, probabilities, shared_frequencies, weigh
 
 LIKELY_MATCH = 0.9
 # Attributes that belong to one person or home, whose value is junk when strangers share it.
 OWN_ATTRIBUTES = ("email", "phone", "national_id")
-LARGEST_JUNK_REPORT = 1000
+# Tests of a city against a postal code.
+ACROSS = ("area_of_city", "outside_city")
+MOST_HOMES = 5
+MIN_CITY = 5
 
 
 def train(profiles: pl.DataFrame, pairs: pl.DataFrame, model: Model) -> Model:
@@ -76,6 +79,10 @@ def train(profiles: pl.DataFrame, pairs: pl.DataFrame, model: Model) -> Model:
         weights, _, total = weigh(batch, levels, model, profiles.height)
         persons = provisional_persons(batch, probabilities(total) >= LIKELY_MATCH, profiles.height)
         holders = value_holders(batch, levels, weights, persons, model)
+        model = replace(model, places=learn_places(profiles, persons))
+        batch.read_places(model.places)
+        levels |= compare(batch, [model.comparison("city")])
+        strangers.read_places(model)
     model = estimate_strangers(model, written, profiles, persons, holders, strangers)
     return in_order(model)
 
@@ -164,7 +171,13 @@ class RandomPairs:
         self.left, self.right = draw[:, draw[0] != draw[1]]
         keys = profiles["profile_key"]
         drawn = pl.DataFrame({"left_key": keys[self.left], "right_key": keys[self.right]})
-        self.levels = compare(PairBatch(profiles, drawn, model.junk), model.comparisons)
+        self.batch = PairBatch(profiles, drawn, model.junk)
+        self.levels = compare(self.batch, model.comparisons)
+
+    def read_places(self, model: Model) -> None:
+        """Compares the cities again, with the postal areas that the model now knows."""
+        self.batch.read_places(model.places)
+        self.levels |= compare(self.batch, [model.comparison("city")])
 
     def level_counts(self, comparison: Comparison, persons: np.ndarray) -> np.ndarray:
         """How many pairs of different persons stand at each level (index = level number)."""
@@ -210,6 +223,9 @@ def value_shares(
     tests = [level.test for level in comparison.levels if level.term_frequency]
     shares, rare = {}, None
     for test in tests:
+        if test == "area_of_city":
+            shares |= place_shares(profiles, persons, model.places)
+            continue
         column = profiles[frequency_column(comparison, test)].cast(pl.String)
         held = pl.DataFrame({"value": column, "person": persons}).drop_nulls()
         held = held.filter(~pl.col("value").is_in(model.junk.get(comparison.name, [])))
@@ -235,6 +251,64 @@ def value_shares(
         if rare is None:
             rare = (1 - discount) / total
     return shares, rare
+
+
+def homes(profiles: pl.DataFrame, persons: np.ndarray) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Which persons have which city, and which postal area; each once."""
+    areas = postal_area(profiles["postal_code"])
+    return tuple(
+        pl.DataFrame({name: column, "person": persons})
+        .drop_nulls()
+        .unique()
+        # Whoever has many places is no single person.
+        .filter(pl.len().over("person") <= MOST_HOMES)
+        for name, column in (("city", profiles["city"]), ("area", areas))
+    )
+
+
+def learn_places(profiles: pl.DataFrame, persons: np.ndarray) -> dict[str, list[str]]:
+    """City -> postal areas that belong to it, learnt from persons who have both, in one record or in several.
+
+    An area belongs to a city when at least two persons have both, and four times as many as chance would
+    have.
+    """
+    cities, areas = homes(profiles, persons)
+    both = (
+        cities.join(areas, on="person")
+        .group_by("city", "area")
+        .len("persons")
+        .with_columns(
+            of_city=pl.col("persons").sum().over("city"),
+            of_area=pl.col("persons").sum().over("area"),
+            all=pl.col("persons").sum(),
+        )
+    )
+    belonging = both.filter(
+        (pl.col("of_city") >= MIN_CITY)
+        & (pl.col("persons") >= 2)
+        & (pl.col("persons") * pl.col("all") >= 4 * pl.col("of_city") * pl.col("of_area"))
+    ).sort("city", "area")
+    return dict(belonging.group_by("city", maintain_order=True).agg("area").rows())
+
+
+def place_shares(
+    profiles: pl.DataFrame, persons: np.ndarray, places: dict[str, list[str]]
+) -> dict[str, float]:
+    """Per city the share of persons with a postal code whose area belongs to it."""
+    _, areas = homes(profiles, persons)
+    share = areas.group_by("area").agg(share=pl.len() / areas.height)
+    return {
+        f"{city} *": max(found, 1 / areas.height)
+        for city, found in pl.DataFrame(
+            {"city": list(places), "area": list(places.values())},
+            schema={"city": pl.String, "area": pl.List(pl.String)},
+        )
+        .explode("area")
+        .join(share, on="area")
+        .group_by("city", maintain_order=True)
+        .agg(pl.col("share").sum())
+        .rows()
+    }
 
 
 def free_attributes(rules: np.ndarray, model: Model) -> dict[str, np.ndarray]:
@@ -331,6 +405,7 @@ def expectation_maximisation(patterns: Patterns, model: Model, written: Model, t
             )
             weight = model.training.prior_pairs
             m[k] = (observed + weight * expected[k]) / (observed.sum() + weight)
+            m[k] = by_situation(comparisons[k], m[k])
             if comparisons[k].shared_is_learnt:
                 alike = household_count * present[:, k]
                 share = shared[k] * likelihood[:, k] / together[:, k]
@@ -357,6 +432,19 @@ def expectation_maximisation(patterns: Patterns, model: Model, written: Model, t
             for k, comparison in enumerate(comparisons)
         ),
     )
+
+
+def by_situation(comparison: Comparison, m: np.ndarray) -> np.ndarray:
+    """m with the levels of a city against a postal code taken for themselves.
+
+    Which of the two attributes a record has says nothing about whose it is: both kinds of pairs get the share
+    among matches that they have among strangers.
+    """
+    crossed = np.array([level.test in ACROSS for level in reversed(comparison.levels)])
+    if not crossed.any():
+        return m
+    share = sum(level.u for level in comparison.levels if level.test in ACROSS)
+    return np.where(crossed, m * share / m[crossed].sum(), m * (1 - share) / m[~crossed].sum())
 
 
 def in_order(model: Model) -> Model:
