@@ -9,7 +9,6 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -294,15 +293,6 @@ def wait_for(condition, seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
-
-
-def has_child(process: psutil.Process, script: str) -> bool:
-    """Whether the process has started this script; a child may end while it is asked."""
-    for child in process.children():
-        with suppress(psutil.Error):
-            if script in " ".join(child.cmdline()):
-                return True
-    return False
 
 
 def is_alive(process: psutil.Process) -> bool:
