@@ -34,8 +34,8 @@ insert into gold.customer_attribute_values (
 )
 select
     working_overrides.global_customer_id,
-    working_overrides.made_at,
-    working_overrides.made_at,
+    working_overrides.made_at as first_seen,
+    working_overrides.made_at as last_seen,
     0,
     %(run_id)s,
     working_overrides.attribute,

@@ -7,10 +7,11 @@ select
 from identity.customer_identity_map as map
 inner join staging.identity_inputs as inputs
     on map.record_key = inputs.record_key
-where not exists (
-    select from gold.working_customers
-    where working_customers.global_customer_id = map.global_customer_id
-)
+where
+    not exists (
+        select from gold.working_customers
+        where working_customers.global_customer_id = map.global_customer_id
+    )
 group by map.global_customer_id
 having
     ('name' = any(%(attributes)s) and min(inputs.name) <> max(inputs.name))

@@ -16,7 +16,7 @@ create unlogged table gold.working_ranked as
 with standings as (
     select
         counted.*,
-        (case attribute %(standings)s end)::double precision [] as standing
+        %(standings)s::double precision[] as standing
     from gold.working_values as counted
     inner join gold.working_contested using (global_customer_id, attribute)
 ),
@@ -26,13 +26,13 @@ ranked as (
         standings.*,
         row_number() over best_first as place,
         case
-            when row_number() over best_first = 1 then lead(standing) over best_first
-            else first_value(standing) over best_first
+            when row_number() over best_first = 1 then lead(standings.standing) over best_first
+            else first_value(standings.standing) over best_first
         end as opponent
     from standings
     window best_first as (
-        partition by global_customer_id, attribute
-        order by standing, value
+        partition by standings.global_customer_id, standings.attribute
+        order by standings.standing, standings.value
         rows unbounded preceding
     )
 )
@@ -47,7 +47,7 @@ select
     -- The first step in which the value differs from its opponent: for the first in
     -- place the runner-up, for another the first.
     coalesce(
-        ((case attribute %(rules)s end)::gold.golden_rule [])[
+        (%(rules)s::gold.golden_rule[])[
             case
                 when standing[1] <> opponent[1] then 1
                 when standing[2] <> opponent[2] then 2

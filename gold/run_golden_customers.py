@@ -143,7 +143,7 @@ def _counted_values(cursor: Cursor) -> str:
 
 
 def _chains_as_sql(cursor: Cursor, chains: dict[str, Chain]) -> dict[str, AsIs]:
-    """The branches of `case attribute`: each attribute's standing as an array, and its strategies."""
+    """By attribute, as SQL: each attribute's standing as an array, and its strategies."""
     cursor.execute("select source_system, source_bits from gold.working_sources")
     bits = dict(cursor.fetchall())
     standings, rules = [], []
@@ -152,7 +152,10 @@ def _chains_as_sql(cursor: Cursor, chains: dict[str, Chain]) -> dict[str, AsIs]:
         names = ", ".join(f"'{strategy}'" for strategy, _ in chain)
         standings.append(f"when '{attribute}' then array[{steps}]")
         rules.append(f"when '{attribute}' then array[{names}]")
-    return {"standings": AsIs(" ".join(standings)), "rules": AsIs(" ".join(rules))}
+    return {
+        "standings": AsIs(f"(case attribute {' '.join(standings)} end)"),
+        "rules": AsIs(f"(case attribute {' '.join(rules)} end)"),
+    }
 
 
 def _standing(strategy: str, source_order: list[str] | None, bits: dict[str, int]) -> str:

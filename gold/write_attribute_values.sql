@@ -51,12 +51,13 @@ all_values as (
         uncontested.source_bits,
         part.value
     from uncontested
-    cross join lateral (
-        values
-        ('address'::gold.canonical_attribute, split_part(uncontested.value, chr(31), 1)),
-        ('city', split_part(uncontested.value, chr(31), 2)),
-        ('postal_code', split_part(uncontested.value, chr(31), 3))
-    ) as part (attribute, value)
+    cross join
+        lateral (
+            values
+            ('address'::gold.canonical_attribute, split_part(uncontested.value, chr(31), 1)),
+            ('city', split_part(uncontested.value, chr(31), 2)),
+            ('postal_code', split_part(uncontested.value, chr(31), 3))
+        ) as part (attribute, value)
     where uncontested.attribute = 'address' and part.value <> ''
     union all
     select
@@ -86,12 +87,13 @@ all_values as (
         bit_or(addresses.source_bits),
         part.value
     from gold.working_ranked as addresses
-    cross join lateral (
-        values
-        ('address'::gold.canonical_attribute, split_part(addresses.value, chr(31), 1)),
-        ('city', split_part(addresses.value, chr(31), 2)),
-        ('postal_code', split_part(addresses.value, chr(31), 3))
-    ) as part (attribute, value)
+    cross join
+        lateral (
+            values
+            ('address'::gold.canonical_attribute, split_part(addresses.value, chr(31), 1)),
+            ('city', split_part(addresses.value, chr(31), 2)),
+            ('postal_code', split_part(addresses.value, chr(31), 3))
+        ) as part (attribute, value)
     where addresses.attribute = 'address' and part.value <> ''
     group by addresses.global_customer_id, part.attribute, part.value
 )

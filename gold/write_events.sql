@@ -132,14 +132,15 @@ select
     case
         when typed.change_type = 'UPDATE' then array(
             select replace(attribute, 'canonical_', '')
-            from unnest(
-                '{
+            from
+                unnest(
+                    '{
                     canonical_name, canonical_email, canonical_phone,
                     canonical_birth_date, canonical_national_id,
                     canonical_address, canonical_city, canonical_postal_code,
                     record_count, source_count
-                }'::text []
-            ) as attribute
+                }'::text[]
+                ) as attribute
             where
                 typed.old_record -> attribute is distinct from typed.new_record -> attribute
         )
