@@ -12,7 +12,7 @@ comment on table staging.blocking_rules is
 create table if not exists staging.blocking_keys (
     profile_key bigint primary key,
     run_id integer not null,
-    keys bigint [] not null
+    keys bigint[] not null
 );
 comment on table staging.blocking_keys is
 'One row per live profile: the hash of its key under each blocking rule, in order of rule_id; null where the rule says nothing';
