@@ -23,7 +23,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from matching.blocking import parse_term
-from matching.comparisons import MISSING, PairBatch, compare, postal_area
+from matching.comparisons import MISSING, PairBatch, compare, number_values, postal_area
 from matching.model import Comparison, Model
 from matching.scoring import frequency_column, frequency_key, probabilities, shared_frequencies, weigh
 
@@ -32,6 +32,7 @@ LIKELY_MATCH = 0.9
 OWN_ATTRIBUTES = ("email", "phone", "national_id")
 # Tests of a city against a postal code.
 ACROSS = ("area_of_city", "outside_city")
+NOTHING = pl.Series([None], dtype=pl.String)
 MOST_HOMES = 5
 MIN_CITY = 5
 
@@ -67,9 +68,10 @@ def train(profiles: pl.DataFrame, pairs: pl.DataFrame, model: Model) -> Model:
     free = free_attributes(pairs["rules"].to_numpy(), model)
     persons = np.arange(profiles.height)
     holders: dict[str, np.ndarray] = {}
+    held = number_held_values(profiles, model)
     written = model
     for _ in range(settings.rounds):
-        model = estimate_strangers(model, written, profiles, persons, holders, strangers)
+        model = estimate_strangers(model, written, profiles, persons, holders, held, strangers)
         patterns = count_patterns(batch, levels, free, model)
         patterns = replace(patterns, counts=patterns.counts * (found_pairs / pairs.height))
         model = expectation_maximisation(
@@ -83,7 +85,7 @@ def train(profiles: pl.DataFrame, pairs: pl.DataFrame, model: Model) -> Model:
         batch.read_places(model.places)
         levels |= compare(batch, [model.comparison("city")])
         strangers.read_places(model)
-    model = estimate_strangers(model, written, profiles, persons, holders, strangers)
+    model = estimate_strangers(model, written, profiles, persons, holders, held, strangers)
     return in_order(model)
 
 
@@ -192,6 +194,7 @@ def estimate_strangers(
     profiles: pl.DataFrame,
     persons: np.ndarray,
     holders: dict[str, np.ndarray],
+    held: dict,
     strangers: RandomPairs,
 ) -> Model:
     """The model with the u of every level and the frequencies of values among different persons."""
@@ -201,7 +204,9 @@ def estimate_strangers(
         expected = np.array([level.u for level in reversed(written.comparison(comparison.name).levels)])
         # As if one pair had been seen before, in as many as the written u needs for it (Gamma prior).
         u = (counts + 1) / (counts.sum() + 1 / expected)
-        frequencies, rare = value_shares(comparison, profiles, holders.get(comparison.name, persons), model)
+        frequencies, rare = value_shares(
+            comparison, profiles, holders.get(comparison.name, persons), held, model
+        )
         levels = comparison.levels
         if rare is not None:
             top = len(levels) - 1
@@ -216,40 +221,49 @@ def estimate_strangers(
     return replace(model, comparisons=tuple(comparisons))
 
 
+def number_held_values(profiles: pl.DataFrame, model: Model) -> dict[tuple[str, str], tuple]:
+    """(comparison, test) -> the values that its frequencies count, and each profile's number among them."""
+    held = {}
+    for comparison in model.comparisons:
+        for level in comparison.levels:
+            if level.term_frequency and level.test != "area_of_city":
+                column = profiles[frequency_column(comparison, level.test)].cast(pl.String)
+                junk = column.is_in(model.junk.get(comparison.name, []))
+                column = frequency_key(level.test, column.zip_with(~junk.fill_null(False), NOTHING))
+                held[comparison.name, level.test] = number_values([column])
+    return held
+
+
 def value_shares(
-    comparison: Comparison, profiles: pl.DataFrame, persons: np.ndarray, model: Model
+    comparison: Comparison, profiles: pl.DataFrame, persons: np.ndarray, held: dict, model: Model
 ) -> tuple[dict[str, float], float | None]:
     """The share of persons who have each value, and the share of one that is seen in one person only."""
-    tests = [level.test for level in comparison.levels if level.term_frequency]
     shares, rare = {}, None
-    for test in tests:
-        if test == "area_of_city":
+    for level in comparison.levels:
+        if not level.term_frequency:
+            continue
+        if level.test == "area_of_city":
             shares |= place_shares(profiles, persons, model.places)
             continue
-        column = profiles[frequency_column(comparison, test)].cast(pl.String)
-        held = pl.DataFrame({"value": column, "person": persons}).drop_nulls()
-        held = held.filter(~pl.col("value").is_in(model.junk.get(comparison.name, [])))
-        if not held.height:
+        values, (codes,) = held[comparison.name, level.test]
+        known = np.flatnonzero(codes >= 0)
+        if not len(known):
             continue
-        counts = (
-            held.select(frequency_key(test, held["value"]).alias("value"), pl.col("person"))
-            .unique()
-            .group_by("value")
-            .len("persons")
-        )
-        total = counts["persons"].sum()
-        once = (counts["persons"] == 1).sum()
-        twice = (counts["persons"] == 2).sum()
+        once_each = pl.Series(codes[known].astype(np.int64) * len(persons) + persons[known]).unique()
+        holders = np.bincount((once_each // len(persons)).to_numpy(), minlength=len(values))
+        total = holders.sum()
+        once, twice = (holders == 1).sum(), (holders == 2).sum()
         discount = once / (once + 2 * twice + 1) if once else 0.5
+        several = np.flatnonzero(holders > 1)
         frequent = (
-            counts.filter(pl.col("persons") > 1)
+            pl.DataFrame({"value": values.strings.gather(several), "persons": holders[several]})
             .sort(["persons", "value"], descending=[True, False])
             .head(model.training.max_frequencies)
             .select("value", share=(pl.col("persons") - discount) / total)
         )
         shares |= dict(zip(frequent["value"].to_list(), frequent["share"].to_list(), strict=True))
         if rare is None:
-            rare = (1 - discount) / total
+            rare = float((1 - discount) / total)
     return shares, rare
 
 
