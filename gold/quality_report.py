@@ -120,7 +120,7 @@ def warnings(data: dict) -> str:
         return '<p class="calm">Every share is in its usual range.</p>'
     rows = "".join(
         f"<li><b>{escape(_words(warning['metric']))} of {escape(warning['subject'])}</b> is "
-        f"{warning['value']:.1%}, usually {warning['usual']:.1%} ({warning['run_count']} runs)</li>"
+        f"{_percent(warning['value'])}, usually {_percent(warning['usual'])} ({warning['run_count']} runs)</li>"
         for warning in found[:12]
     )
     more = f"<li>and {len(found) - 12} more in gold.metric_warnings</li>" if len(found) > 12 else ""
@@ -396,6 +396,11 @@ def _short(count: float) -> str:
     return f"{count:g}"
 
 
+def _percent(share: float) -> str:
+    """61.0%, and 0.03% where one digit would say nothing."""
+    return f"{share:.1%}" if share >= 0.01 or share == 0 else f"{share * 100:.2g}%"
+
+
 def _cut(text: str, most: int = 16) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
@@ -466,7 +471,7 @@ h2 {{ font-size: 1.02rem; margin: 0; }}
 .alarm {{ margin-top: 14px; border-left: 4px solid var(--wait); }}
 .alarm ul {{ margin: 8px 0 0; padding-left: 18px; }}
 .calm {{ color: var(--muted); margin: 14px 2px 0; font-size: 0.92rem; }}
-.grid {{ columns: 3 380px; column-gap: 14px; margin: 14px 0 0; }}
+.grid {{ columns: 3 380px; column-gap: 14px; margin: 14px 0; }}
 .card {{ break-inside: avoid; margin-bottom: 14px; }}
 .card svg {{
   display: block; width: 100%; height: auto; max-width: 560px; margin: 0 auto; overflow: visible;

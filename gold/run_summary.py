@@ -135,7 +135,7 @@ def _warning(warning: dict) -> str:
 
 
 def _share(share: float) -> str:
-    return f"{share:.1%}"
+    return f"{share:.1%}" if share >= 0.01 or share == 0 else f"{share * 100:.2g}%"
 
 
 def _seconds(seconds: float | None) -> str:
