@@ -25,16 +25,18 @@ LATEST = PROJECT / "reports" / "latest.html"
 
 def main(argv: list[str] | None = None) -> int:
     """Run the phase."""
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args(argv)
+    )
+    parser.add_argument("--latest", type=Path, default=LATEST, metavar="FILE", help="the copy in the project")
+    latest = parser.parse_args(argv).latest
     with phase("10", "run_quality_report") as work:
-        write(work)
+        write(work, latest)
     return 0
 
 
-def write(work: Phase) -> None:
-    """Write the report of the newest metrics, if they are new."""
+def write(work: Phase, latest: Path) -> None:
+    """Write the report of the newest metrics, if they are new, to the lake and to the file `latest`."""
     work.cursor.execute("select coalesce(max(run_id), 0) from gold.run_metrics")
     (newest,) = work.cursor.fetchone()
     if newest <= work.mark(UPSTREAM):
@@ -50,10 +52,10 @@ def write(work: Phase) -> None:
     lake = Lake.from_settings()
     for key in (f"reports/run={newest:06d}/quality.html", "reports/latest.html"):
         lake.put(key, page, "text/html; charset=utf-8")
-    LATEST.parent.mkdir(exist_ok=True)
-    partial = LATEST.with_suffix(f".{os.getpid()}")
+    latest.parent.mkdir(parents=True, exist_ok=True)
+    partial = latest.with_suffix(f".{os.getpid()}")
     partial.write_bytes(page)
-    partial.replace(LATEST)
+    partial.replace(latest)
     work.rows_in, work.rows_out = len(data["metrics"]), 1
     work.detail["bytes"] = len(page)
     work.advance(UPSTREAM)

@@ -252,8 +252,8 @@ comment on table gold.steward_acknowledgements is
 create index if not exists steward_acknowledgements_item
 on gold.steward_acknowledgements (item);
 
--- Leave an item of the review queue as it is: it comes back after valid_until,
--- or, without one, when what it says changes.
+-- Leave an item of the review queue as it is. It comes back after valid_until;
+-- a conflict or a large customer also when its number of values has changed.
 create or replace function gold.steward_acknowledge(
     item text,
     steward text,

@@ -1,0 +1,253 @@
+"""Where the sources contradict each other, and what a steward should decide, on literal rows."""
+
+import json
+from itertools import count
+
+import pytest
+
+CONFLICTS = "gold/run_conflict_detection.py"
+ANN, BOB = "00000000-0000-8000-8000-000000000001", "00000000-0000-8000-8000-000000000002"
+
+
+@pytest.fixture
+def store(database):
+    """Two customers of three records each, without a value yet."""
+    database.execute(
+        "insert into gold.pipeline_runs (trigger, status, started_at) "
+        "select 'test', 'done', now() - interval '2 days' from generate_series(1, 4)"
+    )
+    for customer in (ANN, BOB):
+        touch(database, customer, 1)
+    return database
+
+
+def touch(database, customer, run_id):
+    """The customer changed in this run."""
+    database.execute(
+        "insert into identity.customers (global_customer_id, status, record_count, created_run_id, run_id) "
+        "values (%s, 'live', 3, %s, %s) on conflict (global_customer_id) do update set run_id = excluded.run_id",
+        (customer, run_id, run_id),
+    )
+
+
+KEYS = count(1)
+
+
+def said(database, customer, attribute, value, sources, days, records=2):
+    """The value is said by the sources, from the first to the last of two days of March."""
+    database.execute(
+        "insert into gold.customer_attribute_values (global_customer_id, record_key, first_seen, last_seen, "
+        "record_count, run_id, attribute, rule, is_golden, sources, value) "
+        "values (%s, %s, %s, %s, %s, 1, %s, 'only_value', false, %s, %s)",
+        (
+            customer,
+            next(KEYS),
+            f"2026-03-{days[0]:02}",
+            f"2026-03-{days[1]:02}",
+            records,
+            attribute,
+            sources,
+            value,
+        ),
+    )
+
+
+def found(database):
+    return database.query(
+        "select global_customer_id::text, kind, severity, sources, value_count "
+        "from gold.customer_attribute_conflicts order by 1, 2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("attribute", "left", "right", "contradict"),
+    [
+        ("birth_date", "1980-02-11", "1991-07-30", True),
+        ("birth_date", "1980-02-11", "1980-02-12", False),  # one digit
+        ("birth_date", "1980-02-11", "1980-11-02", False),  # day and month swapped
+        ("birth_date", "1980-01-01", "1980-11-22", False),  # only the year is known
+        ("national_id", "7214469", "7214496", False),  # two digits swapped
+        ("national_id", "7214469", "1187302", True),
+        ("name", "Ann Lee", "Omar Dietz", True),
+        ("name", "Ann Lee", "A. Lee", False),
+        ("name", "Billy Dube", "WilliamDube", False),
+        ("name", "Katherine Moss", "Catherine Price", False),  # sound alike, and people marry
+    ],
+)
+def test_what_contradicts_and_what_is_a_slip(store, run_phase, attribute, left, right, contradict):
+    said(store, ANN, attribute, left, ["sales"], (1, 1))
+    said(store, ANN, attribute, right, ["support"], (2, 2))
+    run_phase(CONFLICTS)
+    expected = [(ANN, f"different_{attribute}", "high", ["sales", "support"], 2)]
+    assert found(store) == (expected if contradict else [])
+
+
+def test_a_new_email_is_no_conflict_but_two_in_use_are(store, run_phase):
+    said(store, ANN, "email", "old@x.com", ["sales"], (1, 5))
+    said(store, ANN, "email", "new@x.com", ["support"], (6, 9))
+    said(store, BOB, "email", "one@x.com", ["sales"], (1, 9))
+    said(store, BOB, "email", "two@x.com", ["support"], (3, 7))
+    run_phase(CONFLICTS)
+    assert found(store) == [(BOB, "alternating_email", "low", ["sales", "support"], 2)]
+
+
+def test_a_resolved_conflict_leaves_and_others_are_not_touched(store, run_phase):
+    for customer in (ANN, BOB):
+        said(store, customer, "birth_date", "1980-02-11", ["sales"], (1, 1))
+        said(store, customer, "birth_date", "1991-07-30", ["support"], (2, 2))
+    run_phase(CONFLICTS, MDM_RUN_ID="2")
+    store.execute("delete from gold.customer_attribute_values where value = '1991-07-30'")
+    touch(store, ANN, 3)
+    run_phase(CONFLICTS, MDM_RUN_ID="3")
+    assert [row[0] for row in found(store)] == [BOB]
+    assert "nothing to do" in run_phase(CONFLICTS, MDM_RUN_ID="4").stdout
+
+
+def test_an_override_settles_a_conflict_until_it_ends(store, run_phase):
+    said(store, ANN, "birth_date", "1980-02-11", ["sales"], (1, 1))
+    said(store, ANN, "birth_date", "1991-07-30", ["support"], (2, 2))
+    run_phase(CONFLICTS, MDM_RUN_ID="1")
+    override(store, ANN, "birth_date", "1980-02-11", applied_run_id=2)
+    run_phase(CONFLICTS, MDM_RUN_ID="2")
+    assert found(store) == []
+    store.execute("update gold.customer_steward_overrides set retired_run_id = 3")
+    run_phase(CONFLICTS, MDM_RUN_ID="3")
+    assert len(found(store)) == 1
+
+
+# -- the review queue --------------------------------------------------------------------------------------
+
+
+def override(database, customer, attribute, value, valid_until=None, applied_run_id=1):
+    database.execute(
+        "insert into gold.customer_steward_overrides (global_customer_id, attribute, value, steward, reason, "
+        "valid_until, applied_run_id) values (%s, %s, %s, 'sam', 'asked', now() + %s::interval, %s)",
+        (customer, attribute, value, valid_until, applied_run_id),
+    )
+
+
+def record(database, customer, profile, source, record_id, **values):
+    """A record of a profile in a customer."""
+    columns = "".join(f", {name}" for name in values)
+    database.execute(
+        f"insert into staging.identity_inputs (record_key, profile_key, run_id, is_deleted, event_ts, "
+        f"source_system, record_id{columns}) "
+        f"values (identity.record_key(%s, %s), %s, 1, false, now(), %s, %s{', %s' * len(values)})",
+        (source, record_id, profile, source, record_id, *values.values()),
+    )
+    database.execute(
+        "insert into identity.customer_identity_map values "
+        "(identity.record_key(%s, %s), 1, 100, %s, %s, 'alone', %s, %s)",
+        (source, record_id, customer, customer, source, record_id),
+    )
+
+
+def link(database, left, right, status, score, reason=None):
+    """A link of two profiles, with its comparison."""
+    database.execute(
+        "insert into identity.match_links (left_profile_key, right_profile_key, status, match_decision, "
+        "match_weight, total_confidence_score, run_id, refused_reason) "
+        "values (%s, %s, %s, 'FLAG_REVIEW', 1, %s, 1, %s)",
+        (left, right, status, score, reason),
+    )
+    database.execute(
+        "insert into staging.identity_match_candidates (left_profile_key, right_profile_key, run_id, "
+        "model_version, match_weight, total_confidence_score, match_decision, phone_level, phone_score, "
+        "given_name_level, given_name_score, rules, rule_id) "
+        "values (%s, %s, 1, 1, 1, %s, 'FLAG_REVIEW', 2, 17.12, 0, -4.9, 1, 1)",
+        (left, right, score),
+    )
+
+
+def queue(database, columns="kind"):
+    return database.query(f"select {columns} from gold.steward_review_queue")
+
+
+@pytest.fixture
+def two_customers(store):
+    """Ann in two records of two profiles, Bob in one; both pairs of profiles wait."""
+    levels = [{"name": name} for name in ("exact", "one_edit", "else")]
+    model = {"comparisons": [{"name": "phone", "levels": levels}, {"name": "given_name", "levels": levels}]}
+    store.execute(
+        "insert into identity.match_models (method, is_current, profile_count, pair_count, parameters, "
+        "configuration_hash, reason, run_id) values ('em', true, 3, 2, %s, 'x', 'first', 1)",
+        (json.dumps(model),),
+    )
+    record(store, ANN, 1, "sales", "O1", name="Ann Lee", phone="+15550001")
+    record(store, ANN, 2, "sales", "O2", name="Ann Lee", phone="+15550001")
+    record(store, BOB, 3, "support", "T'7", name="Bob Lee", phone="+15550001")
+    link(store, 1, 3, "waiting", 71.4)
+    link(store, 2, 3, "waiting", 66.0)
+    return store
+
+
+def test_a_pair_of_customers_is_one_item_with_its_reason_and_the_call_that_settles_it(two_customers):
+    ((kind, left, right, side_by_side, explanation, call),) = queue(
+        two_customers, "kind, left_record, right_record, side_by_side, explanation, settle_call"
+    )
+    assert (kind, left, right) == ("flagged_pair", "sales O1", "support T'7")
+    assert side_by_side == {"name": ["Ann Lee", "Bob Lee"], "phone": ["+15550001", "+15550001"]}
+    assert explanation == "phone exact +17.1, given name differs -4.9 = 71.4 of 100"
+    assert call == "select gold.steward_confirm('sales', 'O1', 'support', 'T''7', '<you>', '<why>');"
+
+
+@pytest.mark.parametrize("column", ["settle_call", "other_call"])
+def test_the_call_works_as_it_stands_and_the_item_leaves(two_customers, column):
+    ((call,),) = queue(two_customers, column)
+    two_customers.execute(call)
+    assert queue(two_customers) == []
+
+
+def test_a_refused_link_says_why_and_a_link_inside_a_customer_is_none(two_customers):
+    two_customers.execute("delete from identity.match_links")
+    link_status = "insert into identity.match_links values (%s, %s, 'refused', 'AUTO_MERGE', 9, 99, 1, %s)"
+    two_customers.execute(link_status, (1, 2, "contradiction"))
+    two_customers.execute(link_status, (1, 3, "birth_dates_contradict"))
+    ((kind, explanation),) = queue(two_customers, "kind, explanation")
+    assert kind == "refused_link"
+    assert explanation.startswith("birth dates contradict: phone exact")
+
+
+def test_conflicts_shared_values_and_overrides(store, run_phase):
+    said(store, ANN, "birth_date", "1980-02-11", ["sales"], (1, 1))
+    said(store, ANN, "birth_date", "1991-07-30", ["support"], (2, 2))
+    said(store, BOB, "email", "one@x.com", ["sales"], (1, 9))
+    said(store, BOB, "email", "two@x.com", ["support"], (3, 7))
+    run_phase(CONFLICTS)
+    store.execute("insert into staging.shared_values values ('phone', '+1800', 1, 90, 70, 0.03, 1)")
+    override(store, BOB, "email", "old@x.com")
+    override(store, BOB, "email", "new@x.com")
+    override(store, BOB, "phone", "+15550002", valid_until="2 days")
+    override(store, BOB, "name", "Bob Lee", valid_until="90 days")
+    assert queue(store, "priority, kind") == [
+        (1, "colliding_overrides"),
+        (1, "expiring_override"),
+        (2, "conflict"),
+        (5, "shared_value"),
+    ]
+    assert queue(store, "side_by_side, explanation")[2] == (
+        {"birth_date": ["1991-07-30", "1980-02-11"]},
+        "1991-07-30 by support (2), 1980-02-11 by sales (2)",
+    )
+
+
+def test_what_is_acknowledged_leaves_until_it_changes(store):
+    store.execute("insert into staging.shared_values values ('phone', '+1800', 1, 90, 70, 0.03, 1)")
+    ((call,),) = queue(store, "settle_call")
+    store.execute(call)
+    assert queue(store) == []
+    store.execute("insert into staging.shared_values values ('phone', '+1900', 2, 95, 80, 0.02, 1)")
+    assert len(queue(store)) == 1
+
+
+def test_a_customer_far_larger_than_the_others_is_shown(store, run_phase):
+    for number in range(25):
+        record(store, ANN, 100 + number, "sales", f"A{number}", name=f"Ann {number}")
+    store.execute(
+        "insert into gold.customer_composition_totals values (1, 1, 100000)",
+    )
+    store.execute("update identity.customers set record_count = 25 where global_customer_id = %s", (ANN,))
+    run_phase("gold/run_quality_metrics.py")
+    ((kind, explanation),) = queue(store, "kind, explanation")
+    assert kind == "large_customer"
+    assert explanation == "25 records, 25 different profiles: one person, or several?"
