@@ -1,6 +1,6 @@
 """The pipeline on a database and a bucket of a test's own: literal rows in, literal customers out.
 
-Phases 2 to 10 run inside the test's process, on the real stores; `script` runs one as a process of its own.
+Phases 2 to 10 run inside the test's process, on the real stores; `start_script` starts one as a process.
 The laws of the design are checked by `check_laws`, after every run of a test.
 """
 
@@ -32,22 +32,21 @@ from matching import run_blocking, run_matching_engine
 from producers import run_producers
 from staging import run_identity_inputs, run_staging
 
-PHASES = {
-    "2": [minio_to_raw],
-    "3": [run_staging],
-    "4": [run_identity_inputs],
-    "4.5": [run_blocking],
-    "5": [run_matching_engine],
-    "6": [run_identity_resolution],
-    "7": [run_golden_customers],
-    "8": [run_golden_history],
-    "9A": [run_golden_cdc],
-    "9B": [run_steward_overrides],
-    "10": [run_conflict_detection, run_quality_metrics],
-}
-SCRIPTS = [
-    str(Path(module.__file__).relative_to(PROJECT)) for modules in PHASES.values() for module in modules
+PHASES = [
+    ("2", minio_to_raw),
+    ("3", run_staging),
+    ("4", run_identity_inputs),
+    ("4.5", run_blocking),
+    ("5", run_matching_engine),
+    ("6", run_identity_resolution),
+    ("7", run_golden_customers),
+    ("8", run_golden_history),
+    ("9A", run_golden_cdc),
+    ("9B", run_steward_overrides),
+    ("10", run_conflict_detection),
+    ("10", run_quality_metrics),
 ]
+SCRIPTS = [str(Path(module.__file__).relative_to(PROJECT)) for _, module in PHASES]
 ATTRIBUTES = ("email", "phone", "name", "birth_date", "address", "city", "postal_code", "national_id")
 # Three sources that know every attribute by its own name, so that a story can say what it means.
 SOURCES = "".join(
@@ -107,18 +106,25 @@ class Pipeline:
 
     def run(self, first: str = "2", last: str = "10", *matching: str) -> int:
         """Run the phases from first to last as one run; returns its number."""
+        numbers = [number for number, _ in PHASES]
+        ending = len(numbers) - numbers[::-1].index(last)
+        return self._run_modules([module for _, module in PHASES[numbers.index(first) : ending]], *matching)
+
+    def run_script(self, script: str) -> int:
+        """Run one script as a run of its own; returns its number."""
+        return self._run_modules([PHASES[SCRIPTS.index(script)][1]])
+
+    def _run_modules(self, modules: list, *matching: str) -> int:
         self._point_here(0)
         run_id = db.phase.open_run("test")
         self._point_here(run_id)
-        numbers = list(PHASES)
-        for number in numbers[numbers.index(first) : numbers.index(last) + 1]:
-            for module in PHASES[number]:
-                arguments = {"2": ["--sources", str(self.sources)], "5": list(matching)}.get(number, [])
-                assert module.main(arguments) == 0
+        arguments = {minio_to_raw: ["--sources", str(self.sources)], run_matching_engine: [*matching]}
+        for module in modules:
+            assert module.main(arguments.get(module, [])) == 0
         db.phase.close_run(run_id, "done")
         return run_id
 
-    def script(self, script: str) -> subprocess.Popen:
+    def start_script(self, script: str) -> subprocess.Popen:
         """Start a phase's script as a process, in a run of its own; its errors can be read."""
         self._point_here(0)
         given = {"MDM_RUN_ID": str(db.phase.open_run("test")), "MDM_SOURCES_FILE": str(self.sources)}
