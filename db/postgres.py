@@ -122,7 +122,8 @@ def bulk_load(cursor: Cursor, *tables: str) -> Iterator[None]:
             cursor.execute(SQL("truncate {}").format(table_identifier(table)))
         cursor.execute(
             "select indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index "
-            "where indrelid = %s::regclass and not indisunique order by 1",
+            "where indrelid = %s::regclass "
+            "and not exists (select 1 from pg_constraint where conindid = indexrelid) order by 1",
             (table,),
         )
         for name, definition in cursor.fetchall():

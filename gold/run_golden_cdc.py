@@ -12,9 +12,10 @@ from pathlib import Path
 
 from db.errors import run_script
 from db.phase import Phase, phase
-from db.postgres import run_file
+from db.postgres import bulk_load, run_file
 
 HERE = Path(__file__).resolve().parent
+EVENTS = "gold.customer_change_events"
 UPSTREAM = "gold.dim_customers_history"
 
 
@@ -26,11 +27,13 @@ def write_events(work: Phase, split_mark: int) -> int:
     work.cursor.execute("select gold.lock_last_event_seq()")
     (last_event_seq,) = work.cursor.fetchone()
     work.cursor.execute("set local parallel_setup_cost = 100; set local parallel_tuple_cost = 0.001")
-    written = run_file(
-        work.cursor,
-        HERE / "write_events.sql",
-        {"run_id": work.run_id, "last_event_seq": last_event_seq, "split_mark": split_mark},
-    )
+    with bulk_load(work.cursor, EVENTS):
+        written = run_file(
+            work.cursor,
+            HERE / "write_events.sql",
+            {"run_id": work.run_id, "last_event_seq": last_event_seq, "split_mark": split_mark},
+        )
+    work.refresh_statistics(EVENTS)
     work.cursor.execute("drop table gold.working_records")
     return written
 

@@ -20,7 +20,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from db.errors import ConfigurationError, run_script
 from db.phase import Phase, phase
-from db.postgres import run_file
+from db.postgres import bulk_load, run_file
 
 HERE = Path(__file__).resolve().parent
 # In the order of a record's columns; address stands for address, city and postal_code together.
@@ -107,15 +107,14 @@ def make_golden(work: Phase) -> int:
     cursor.execute("create unlogged table gold.working_values as " + _counted_values(cursor))
     cursor.execute("analyze gold.working_values")
     run_file(cursor, HERE / "ranked_values.sql", _chains_as_sql(cursor, chains))
-    indexes = _empty_for_bulk(cursor, "gold.customer_attribute_values")
-    run_file(cursor, HERE / "write_attribute_values.sql", {"run_id": work.run_id})
-    if indexes:
-        for definition in indexes:
-            cursor.execute(definition)
-        cursor.execute("analyze gold.customer_attribute_values")
+    with bulk_load(cursor, "gold.customer_attribute_values"):
+        run_file(cursor, HERE / "write_attribute_values.sql", {"run_id": work.run_id})
+    work.refresh_statistics("gold.customer_attribute_values")
     run_file(cursor, HERE / "apply_overrides.sql", {"run_id": work.run_id})
     run_file(cursor, HERE / "golden_records.sql")
-    written = run_file(cursor, HERE / "write_golden_records.sql", {"run_id": work.run_id})
+    with bulk_load(cursor, "gold.dim_customers"):
+        written = run_file(cursor, HERE / "write_golden_records.sql", {"run_id": work.run_id})
+    work.refresh_statistics("gold.dim_customers")
     for table in WORKING:
         cursor.execute(f"drop table gold.working_{table}")
     return written
@@ -166,29 +165,6 @@ def _standing(strategy: str, source_order: list[str] | None, bits: dict[str, int
         if source in bits
     ]
     return STANDINGS[strategy].format(sources=" ".join(ranks) or "when false then 0")
-
-
-def _empty_for_bulk(cursor: Cursor, table: str) -> list[str]:
-    """Before a first load: take off the indexes of an empty table; returns how to make them again.
-
-    A table with rows keeps them. Truncated in this transaction, the table is written without a log of
-    changes where wal_level is minimal, and its indexes are built at the end on both cores.
-    """
-    cursor.execute(f"select not exists (select from {table})")
-    if not cursor.fetchone()[0]:
-        return []
-    cursor.execute(f"truncate {table}")
-    cursor.execute(
-        "select indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index "
-        "where indrelid = %s::regclass "
-        "and not exists (select from pg_constraint where conindid = indexrelid)",
-        (table,),
-    )
-    definitions = []
-    for name, definition in cursor.fetchall():
-        definitions.append(definition)
-        cursor.execute(f"drop index {name}")
-    return definitions
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from db.errors import run_script
 from db.phase import Phase, phase
-from db.postgres import run_file
+from db.postgres import bulk_load, run_file
 
 HERE = Path(__file__).resolve().parent
+HISTORY = "gold.dim_customers_history"
 GOLDEN, IDENTITY = "gold.dim_customers", "identity.customers"
 
 
@@ -24,7 +25,9 @@ def write_history(work: Phase) -> int:
     A version whose valid_from is the golden record's updated_at holds already, so doing it again changes
     nothing.
     """
-    opened = run_file(work.cursor, HERE / "write_history.sql", {"run_id": work.run_id})
+    with bulk_load(work.cursor, HISTORY):
+        opened = run_file(work.cursor, HERE / "write_history.sql", {"run_id": work.run_id})
+    work.refresh_statistics(HISTORY)
     work.cursor.execute("drop table gold.working_versions")
     return opened
 

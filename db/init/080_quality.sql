@@ -58,17 +58,19 @@ return (email is not null)::integer
 create or replace function gold.flagged_bits(issues jsonb)
 returns integer
 language sql immutable parallel safe
-return case when issues is null then 0
-else (issues ? 'email')::integer
-    | (issues ? 'phone')::integer * 2
-    | (
-        issues ? 'name' or issues ? 'given_name' or issues ? 'family_name'
-    )::integer * 4
-    | (issues ? 'birth_date')::integer * 8
-    | (issues ? 'address')::integer * 16
-    | (issues ? 'city')::integer * 32
-    | (issues ? 'postal_code')::integer * 64
-    | (issues ? 'national_id')::integer * 128
+return case
+    when issues is null then 0
+    else
+        (issues ? 'email')::integer
+        | (issues ? 'phone')::integer * 2
+        | (
+            issues ? 'name' or issues ? 'given_name' or issues ? 'family_name'
+        )::integer * 4
+        | (issues ? 'birth_date')::integer * 8
+        | (issues ? 'address')::integer * 16
+        | (issues ? 'city')::integer * 32
+        | (issues ? 'postal_code')::integer * 64
+        | (issues ? 'national_id')::integer * 128
 end;
 
 -- Take replaced or removed versions of records off the totals. Phase 10 puts
@@ -218,7 +220,7 @@ create table if not exists gold.customer_attribute_conflicts (
     kind text not null,
     severity text not null check (severity in ('high', 'low')),
     value_count integer not null check (value_count >= 2),
-    sources text [] not null,
+    sources text[] not null,
     claims jsonb not null,
     run_id integer not null,
     detected_at timestamptz not null default now(),
@@ -340,11 +342,12 @@ active_overrides as materialized (
             order by overrides.made_at desc, overrides.override_id desc
         ) as place
     from gold.customer_steward_overrides as overrides
-    cross join lateral (
-        select
-            identity.current_customer_id(overrides.global_customer_id)
-                as global_customer_id
-    ) as followed
+    cross join
+        lateral (
+            select
+                identity.current_customer_id(overrides.global_customer_id)
+                    as global_customer_id
+        ) as followed
     where
         overrides.retired_run_id is null
         and overrides.withdrawn_at is null
@@ -358,12 +361,14 @@ level_names as materialized (
         - level.place as level,
         level.value ->> 'name' as level_name
     from identity.match_models as models
-    cross join jsonb_array_elements(
-        models.parameters -> 'comparisons'
-    ) as comparison
-    cross join jsonb_array_elements(
-        comparison.value -> 'levels'
-    ) with ordinality as level (value, place)
+    cross join
+        jsonb_array_elements(
+            models.parameters -> 'comparisons'
+        ) as comparison
+    cross join
+        jsonb_array_elements(
+            comparison.value -> 'levels'
+        ) with ordinality as level (value, place)
     where models.is_current
 ),
 
@@ -398,28 +403,30 @@ linked_customers as (
         left_side.record_key as left_record_key,
         right_side.record_key as right_record_key
     from open_links
-    cross join lateral (
-        select
-            map.record_key,
-            map.global_customer_id
-        from staging.identity_inputs as inputs
-        inner join identity.customer_identity_map as map
-            on inputs.record_key = map.record_key
-        where inputs.profile_key = open_links.left_profile_key
-        order by inputs.record_key
-        limit 1
-    ) as left_side
-    cross join lateral (
-        select
-            map.record_key,
-            map.global_customer_id
-        from staging.identity_inputs as inputs
-        inner join identity.customer_identity_map as map
-            on inputs.record_key = map.record_key
-        where inputs.profile_key = open_links.right_profile_key
-        order by inputs.record_key
-        limit 1
-    ) as right_side
+    cross join
+        lateral (
+            select
+                map.record_key,
+                map.global_customer_id
+            from staging.identity_inputs as inputs
+            inner join identity.customer_identity_map as map
+                on inputs.record_key = map.record_key
+            where inputs.profile_key = open_links.left_profile_key
+            order by inputs.record_key
+            limit 1
+        ) as left_side
+    cross join
+        lateral (
+            select
+                map.record_key,
+                map.global_customer_id
+            from staging.identity_inputs as inputs
+            inner join identity.customer_identity_map as map
+                on inputs.record_key = map.record_key
+            where inputs.profile_key = open_links.right_profile_key
+            order by inputs.record_key
+            limit 1
+        ) as right_side
     where
         left_side.global_customer_id <> right_side.global_customer_id
         and not exists (
@@ -626,8 +633,9 @@ conflict_items as (
             shown.attribute,
             (
                 select jsonb_agg(claim.value -> 'value' order by claim.place)
-                from jsonb_array_elements(shown.claims)
-                with ordinality as claim (value, place)
+                from
+                    jsonb_array_elements(shown.claims)
+                    with ordinality as claim (value, place)
             )
         ) as side_by_side,
         (
@@ -642,8 +650,9 @@ conflict_items as (
                     ', '
                     order by claim.place
                 )
-            from jsonb_array_elements(shown.claims)
-            with ordinality as claim (value, place)
+            from
+                jsonb_array_elements(shown.claims)
+                with ordinality as claim (value, place)
         ) as explanation,
         shown.detected_at as waiting_since,
         format(
@@ -688,9 +697,10 @@ unusual_size as (
     from (
         select
             totals.record_count,
-            sum(sum(totals.customer_count)) over (
-                order by totals.record_count
-            )
+            sum(sum(totals.customer_count))
+                over (
+                    order by totals.record_count
+                )
             / sum(sum(totals.customer_count)) over () as share_up_to
         from gold.customer_composition_totals as totals
         group by totals.record_count

@@ -30,7 +30,7 @@ create table if not exists gold.erasures (
     erased_at timestamptz not null default now(),
     record_count integer not null,
     row_counts jsonb not null,
-    lake_objects text [] not null,
+    lake_objects text[] not null,
     still_found jsonb not null
 );
 comment on table gold.erasures is
@@ -47,8 +47,8 @@ create table if not exists gold.erasure_objects (
     references raw.ingested_objects (object_id),
     object_key text not null,
     etag text not null,
-    record_lines integer [] not null,
-    text_lines integer [] not null,
+    record_lines integer[] not null,
+    text_lines integer[] not null,
     rewritten_at timestamptz
 );
 comment on table gold.erasure_objects is
@@ -90,7 +90,7 @@ as $function$
 $function$;
 
 -- A regular expression that finds any of the values as a word of its own.
-create or replace function gold.values_pattern(search_values text [])
+create or replace function gold.values_pattern(search_values text[])
 returns text
 language sql immutable strict
 as $function$
@@ -108,7 +108,7 @@ $function$;
 -- A condition that a text holds any of the values: a quick search first, and
 -- the pattern only for what it finds.
 create or replace function gold.values_condition(
-    text_sql text, search_values text []
+    text_sql text, search_values text[]
 )
 returns text
 language sql immutable strict
@@ -144,7 +144,7 @@ as $function$
 $function$;
 
 -- Where values stand in the four schemas: one row per column that holds one.
-create or replace function gold.find_values(search_values text [])
+create or replace function gold.find_values(search_values text[])
 returns table (table_name text, column_name text, row_count bigint)
 language plpgsql stable
 as $function$
@@ -408,7 +408,7 @@ $function$;
 
 -- Blank history and events: all of the family's, and of others the past values
 -- that came from records of the person. Returns {table: rows}.
-create or replace function gold.blank_erased_versions(family uuid [])
+create or replace function gold.blank_erased_versions(family uuid[])
 returns jsonb
 language plpgsql
 as $function$
