@@ -35,6 +35,8 @@ def engine() -> sqlalchemy.Engine:
     return sqlalchemy.create_engine(
         url,
         poolclass=sqlalchemy.NullPool,
+        # connect() has ended the transaction; of a server that is gone this would print a traceback.
+        pool_reset_on_return=None,
         connect_args={"connect_timeout": 5, "application_name": "mdm", "options": "-c timezone=UTC"},
     )
 
