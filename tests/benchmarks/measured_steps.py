@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
 
-SAMPLE_SECONDS = 0.1
+SAMPLE_SECONDS = 0.2
 STEP_LINE = re.compile(r"^Phase (\S+): (.*)$")
 # A script's last word: "  run_staging: 30 in, 30 out, 1.23 s"
 SCRIPT_LINE = re.compile(r"^  \w+: .*?([\d.]+) s$")
@@ -192,7 +192,7 @@ def measure(
         after_step(steps[-1])
 
     try:
-        with log.open("w") as file:
+        with log.open("w", buffering=1) as file:
             for line in process.stdout:
                 if imported := IMPORT_LINE.match(line):
                     _count_import(meter.step, imported)
