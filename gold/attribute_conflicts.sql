@@ -27,8 +27,10 @@ with several_records as (
 claims as (
     select
         ranked.*,
-        case when ranked.attribute = 'name' then
-            regexp_replace(lower(ranked.value), '(\w)\w*\W*', '\1', 'g')
+        case
+            when ranked.attribute = 'name'
+                then
+                    regexp_replace(lower(ranked.value), '(\w)\w*\W*', '\1', 'g')
         end as initials
     from (
         select
@@ -89,45 +91,48 @@ contradictions as (
             and left_claim.place < right_claim.place
     where
         case left_claim.attribute
-            when 'birth_date' then
-                levenshtein(left_claim.value, right_claim.value) > 1
-                -- Digits or parts in another order: a slip of the hand.
-                and left(left_claim.value, 4)
-                || right(left_claim.value, 2)
-                || substr(left_claim.value, 6, 2)
-                <> left(right_claim.value, 4)
-                || substr(right_claim.value, 6, 2)
-                || right(right_claim.value, 2)
-                -- The first of January stands for a year alone.
-                and not (
-                    left(left_claim.value, 4) = left(right_claim.value, 4)
-                    and '01-01' in (
-                        right(left_claim.value, 5), right(right_claim.value, 5)
+            when 'birth_date'
+                then
+                    levenshtein(left_claim.value, right_claim.value) > 1
+                    -- Digits or parts in another order: a slip of the hand.
+                    and left(left_claim.value, 4)
+                    || right(left_claim.value, 2)
+                    || substr(left_claim.value, 6, 2)
+                    <> left(right_claim.value, 4)
+                    || substr(right_claim.value, 6, 2)
+                    || right(right_claim.value, 2)
+                    -- The first of January stands for a year alone.
+                    and not (
+                        left(left_claim.value, 4) = left(right_claim.value, 4)
+                        and '01-01' in (
+                            right(left_claim.value, 5), right(right_claim.value, 5)
+                        )
                     )
-                )
-            when 'national_id' then
-                levenshtein(
-                    left(left_claim.value, 60), left(right_claim.value, 60)
-                ) > 2
-            when 'name' then
-                -- No initial, no beginning of a word and no sound in common.
-                translate(left_claim.initials, right_claim.initials, '')
-                = left_claim.initials
-                and not exists (
-                    select 1
-                    from string_to_table(left_claim.value, ' ') as left_word
-                    inner join
-                        string_to_table(right_claim.value, ' ') as right_word
-                        on
-                            metaphone(left(left_word, 60), 6)
-                            = metaphone(left(right_word, 60), 6)
-                            or strpos(
-                                lower(right_word), lower(left(left_word, 3))
-                            ) > 0
-                            or strpos(
-                                lower(left_word), lower(left(right_word, 3))
-                            ) > 0
-                )
+            when 'national_id'
+                then
+                    levenshtein(
+                        left(left_claim.value, 60), left(right_claim.value, 60)
+                    ) > 2
+            when 'name'
+                then
+                    -- No initial, no beginning of a word and no sound in common.
+                    translate(left_claim.initials, right_claim.initials, '')
+                    = left_claim.initials
+                    and not exists (
+                        select 1
+                        from string_to_table(left_claim.value, ' ') as left_word
+                        inner join
+                            string_to_table(right_claim.value, ' ') as right_word
+                            on
+                                metaphone(left(left_word, 60), 6)
+                                = metaphone(left(right_word, 60), 6)
+                                or strpos(
+                                    lower(right_word), lower(left(left_word, 3))
+                                ) > 0
+                                or strpos(
+                                    lower(left_word), lower(left(right_word, 3))
+                                ) > 0
+                    )
             else
                 left_claim.first_seen < right_claim.last_seen
                 and right_claim.first_seen < left_claim.last_seen

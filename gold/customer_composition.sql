@@ -1,17 +1,15 @@
 -- Count the changed customers anew: their old composition off, the new one on.
+-- The memberships of the changed customers are put in as {members}.
 create temp table changed_compositions on commit drop as
 select
-    customers.global_customer_id,
+    members.global_customer_id,
     coalesce(bit_or(1::bigint << quality_sources.bit), 0) as source_mask,
     count(*)::integer as record_count,
     null::integer as profile_count
-from identity.customers
-inner join identity.customer_identity_map as map
-    on customers.global_customer_id = map.global_customer_id
+from {members} as members
 left join gold.quality_sources
-    on map.source_system = quality_sources.source_system
-where customers.run_id > %(mark)s
-group by customers.global_customer_id;
+    on members.source_system = quality_sources.source_system
+group by members.global_customer_id;
 
 update changed_compositions
 set
@@ -71,4 +69,5 @@ select
     changed_compositions.source_mask,
     changed_compositions.record_count,
     changed_compositions.profile_count
-from changed_compositions;
+from changed_compositions
+order by changed_compositions.global_customer_id;

@@ -102,9 +102,11 @@ select
     1 - counts.flagged_count::real / nullif(counts.value_count, 0) as validity,
     distinct_values.value_count::real
     / nullif(counts.value_count - counts.flagged_count, 0) as uniqueness,
-    case when counts.scope = 'standing' and counts.value_count > 0 then
-        1 - coalesce(source_conflicts.conflict_count, 0)::real
-        / nullif(source_customers.customer_count, 0)::real
+    case
+        when counts.scope = 'standing' and counts.value_count > 0
+            then
+                1 - coalesce(source_conflicts.conflict_count, 0)::real
+                / nullif(source_customers.customer_count, 0)::real
     end as consistency,
     counts.timely_count::real / nullif(counts.value_count, 0) as timeliness
 from counts

@@ -7,7 +7,7 @@ select
     objects.object_key,
     objects.etag,
     array_agg(rejected.line_number order by rejected.line_number) as record_lines,
-    '{}'::integer [] as text_lines
+    '{}'::integer[] as text_lines
 from raw.rejected_records as rejected
 inner join raw.ingested_objects as objects
     on rejected.object_id = objects.object_id

@@ -53,12 +53,13 @@ queue as (
             when 'flagged_pair' then review.explanation
             when 'refused_link' then review.explanation
             when 'large_customer' then review.explanation
-            when 'shared_value' then
-                'one ' || (
-                    select string_agg(keys.attribute, ', ')
-                    from jsonb_object_keys(review.side_by_side)
-                        as keys (attribute)
-                ) || ' under many different names'
+            when 'shared_value'
+                then
+                    'one ' || (
+                        select string_agg(keys.attribute, ', ')
+                        from jsonb_object_keys(review.side_by_side)
+                            as keys (attribute)
+                    ) || ' under many different names'
             else
                 (
                     select

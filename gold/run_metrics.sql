@@ -184,13 +184,14 @@ from (
         measures.share,
         measures.basis
     from gold.data_quality_metrics as metrics
-    cross join lateral (
-        values
-        ('completeness', metrics.completeness, metrics.record_count),
-        ('validity', metrics.validity, metrics.value_count),
-        ('uniqueness', metrics.uniqueness, metrics.value_count),
-        ('timeliness', metrics.timeliness, metrics.value_count)
-    ) as measures (measure, share, basis)
+    cross join
+        lateral (
+            values
+            ('completeness', metrics.completeness, metrics.record_count),
+            ('validity', metrics.validity, metrics.value_count),
+            ('uniqueness', metrics.uniqueness, metrics.value_count),
+            ('timeliness', metrics.timeliness, metrics.value_count)
+        ) as measures (measure, share, basis)
     where
         metrics.run_id = %(run_id)s
         and metrics.scope = 'delivered'

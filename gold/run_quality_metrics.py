@@ -172,9 +172,27 @@ def _register_sources(work: Phase) -> None:
     )
 
 
+CHANGED_MEMBERS = (
+    "(select map.* from identity.customers inner join identity.customer_identity_map as map "
+    "using (global_customer_id) where customers.run_id > %(mark)s)"
+)
+
+
 def count_customers(work: Phase, mark: int) -> int:
     """Count the changed customers anew in gold.customer_composition and its totals; returns how many."""
-    return run_file(work.cursor, HERE / "customer_composition.sql", {"mark": mark, "large": LARGE_CUSTOMER})
+    members = CHANGED_MEMBERS
+    work.cursor.execute("select not exists (select from gold.customer_composition)")
+    if mark == 0 and work.cursor.fetchone()[0]:
+        # The first time all are counted; truncated in this transaction, the table is loaded without a log.
+        members = "identity.customer_identity_map"
+        work.cursor.execute("truncate gold.customer_composition")
+    statement = (
+        (HERE / "customer_composition.sql")
+        .read_text(encoding="utf-8")
+        .replace("from {members}", f"from {members}")
+    )
+    work.cursor.execute(statement, {"mark": mark, "large": LARGE_CUSTOMER})
+    return work.cursor.rowcount
 
 
 def count_pairs(work: Phase, mark: int) -> None:

@@ -168,7 +168,10 @@ select
         from warnings
         where warnings.place <= 5
     ) as warnings,
-    (select count(*) from warnings where warnings.place > 5) as more_warnings,
+    (
+        select count(*) from warnings
+        where warnings.place > 5
+    ) as more_warnings,
     (
         select
             jsonb_agg(
