@@ -1,0 +1,125 @@
+"""Phase 4.5 on literal profiles: which pairs are listed, and why."""
+
+import tomllib
+
+import psycopg2
+import pytest
+
+from db.settings import PROJECT
+from tests.pipeline import record, withdrawn
+
+RULES = "select rule_id, rule_name, array_to_string(key_terms, ' + ') from staging.blocking_rules order by 1"
+
+
+@pytest.fixture
+def blocked(pipelines):
+    """`blocked(*records)` delivers the records, runs phases 2 to 4.5, returns [(pair, rule names)]."""
+    pipeline = pipelines()
+
+    def run(*records: dict) -> list[tuple[str, list[str]]]:
+        pipeline.deliver(*records)
+        pipeline.run("2", "4.5")
+        return listed(pipeline)
+
+    run.pipeline = pipeline
+    return run
+
+
+def listed(pipeline) -> list[tuple[str, list[str]]]:
+    """What is listed for the matching engine: ('1 2', [rules]), by record ids."""
+    rows = pipeline.query(
+        "select (select min(record_id) from staging.identity_inputs where profile_key = left_profile_key), "
+        "(select max(record_id) from staging.identity_inputs where profile_key = right_profile_key), "
+        "array(select rule_name from staging.blocking_rules as r "
+        "where b.rules & (1 << (r.rule_id - 1)) > 0 order by r.rule_id), b.rule_id "
+        "from staging.identity_match_candidates_blocked as b"
+    )
+    return sorted(
+        (" ".join(sorted((left, right))), rules if rule > 0 else [str(rule)])
+        for left, right, rules, rule in rows
+    )
+
+
+def test_a_pair_is_listed_once_with_every_rule_that_found_it(blocked):
+    found = blocked(
+        record("shop:1", name="Astrid Holm", email="a.holm@example.org", phone="+1 212 736 5004"),
+        record("shop:2", name="Holm, Astrid", email="A.Holm@example.org"),
+        record("shop:3", name="Yuki Tanabe", phone="(212) 736-5004"),
+        record("shop:4", name="Piotr Zawadzki"),
+    )
+    assert [pair for pair, _ in found] == ["1 2", "1 3"]
+    assert found[0][1][0] == "mailbox" and "full_name" in found[0][1]
+    assert found[1][1] == ["phone"]
+
+
+def test_equal_profiles_are_one_and_compared_with_themselves(blocked):
+    same = {"name": "Astrid Holm", "email": "a.holm@example.org"}
+    assert blocked(*(record(f"shop:{i}", **same) for i in range(1, 9))) == [("1 8", ["0"])]
+    # One more of the same is nothing new; another spelling is one pair more.
+    assert blocked(record("shop:9", **same)) == [("1 9", ["0"])]
+    assert blocked.pipeline.value("select sum(record_count) from staging.match_profiles") == 9
+
+
+def test_only_pairs_with_something_new_are_listed(blocked):
+    phone = {"phone": "+1 212 736 5004"}
+    blocked(record("shop:1", name="Astrid Holm", **phone), record("shop:2", name="Bertil Holm", **phone))
+    blocked.pipeline.run("5", "5")
+    found = blocked(record("shop:3", name="Carin Holm", **phone))
+    assert [pair for pair, _ in found] == ["1 3", "2 3"]
+
+
+def test_what_matching_has_not_seen_stays_listed(blocked):
+    phone = {"phone": "+1 212 736 5004"}
+    blocked(record("shop:1", name="Astrid Holm", **phone), record("shop:2", name="Bertil Holm", **phone))
+    found = blocked(record("shop:3", name="Carin Holm", **phone))
+    assert [pair for pair, _ in found] == ["1 2", "1 3", "2 3"]
+
+
+def crowd(count: int) -> list[dict]:
+    """People with a phone in common, and nothing else."""
+    names = [
+        f"{chr(65 + i // 10)}{chr(97 + i % 10)}xo Q{chr(97 + i // 3)}z{chr(97 + i % 3)}" for i in range(count)
+    ]
+    return [record(f"shop:{i:02}", name=name, phone="+1 212 736 5004") for i, name in enumerate(names)]
+
+
+def test_a_block_over_the_limit_pairs_its_anchors_with_all_and_is_reported(blocked):
+    found = blocked(*crowd(60))
+    by_phone = [pair for pair, rules in found if "phone" in rules]
+    assert len(by_phone) == 5 * 4 // 2 + 5 * 55
+    assert blocked.pipeline.query(
+        "select rule_name, profile_count from staging.capped_blocks "
+        "inner join staging.blocking_rules using (rule_id) where rule_name = 'phone'"
+    ) == [("phone", 60)]
+
+
+def test_a_block_that_goes_over_the_limit_withdraws_what_no_rule_supports(blocked):
+    pipeline, people = blocked.pipeline, crowd(60)
+    blocked(*people[:40])
+    pipeline.run("5", "5")
+    assert len(pipeline.candidates()) == 40 * 39 // 2
+    found = blocked(*people[40:])
+    assert ["-1"] in [rules for _, rules in found]
+    pipeline.run("5", "5")
+    assert len(pipeline.candidates()) < 40 * 39 // 2
+    # Back under the limit, all are paired with all again.
+    blocked(*(withdrawn(f"shop:{i}", "2026-01-02") for i in range(45, 60)))
+    pipeline.run("5", "5")
+    assert len(pipeline.candidates()) == 45 * 44 // 2
+    assert pipeline.value("select count(*) from staging.capped_blocks") == 0
+
+
+def test_the_rules_of_the_model_file_are_the_rules_in_force(blocked):
+    blocked(record("shop:1", name="Astrid Holm"))
+    declared = tomllib.loads((PROJECT / "matching" / "model.toml").read_text())["blocking"]
+    assert blocked.pipeline.query(RULES) == [
+        (place, rule["name"], " + ".join(rule["key"])) for place, rule in enumerate(declared, start=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    "term", ["fax", "first(email_mailbox)", "phone); drop table x; --", "", "year(phone)"]
+)
+def test_a_term_outside_the_vocabulary_is_refused(blocked, term):
+    with pytest.raises(psycopg2.Error, match="unknown blocking term"):
+        blocked.pipeline.query("select staging.blocking_term_sql(%s)", term)
