@@ -27,10 +27,10 @@ def test_a_line_is_cleaned_and_what_is_invalid_is_kept_with_its_reason(pipelines
         ("1", "maria.lindqvist+shop@gmail.com", "marialindqvist@gmail.com", "+12127365000", "maria",
          "lindqvist", "1980-05-17", "10001", False, None),
         ("2", None, None, None, None, None, None, None, False, {
-            "email": {"value": "maria@", "reason": "not an address"},
-            "phone": {"value": "12", "reason": "not a number"},
-            "name": {"value": "n/a", "reason": "junk"},
-            "birth_date": {"value": "31.02.1980", "reason": "no such day"},
+            "email": {"value": "maria@", "reason": "no_domain"},
+            "phone": {"value": "12", "reason": "too_short"},
+            "name": {"value": "n/a", "reason": "placeholder"},
+            "birth_date": {"value": "31.02.1980", "reason": "no_such_day"},
         }),
     ]  # fmt: skip
 
