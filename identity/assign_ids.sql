@@ -22,7 +22,8 @@ left join identity.customer_identity_map
 analyze record_moves;
 
 -- One row per id there was: the cluster that most of its records are in, which
--- keeps it; ties go to the cluster with the smallest record.
+-- keeps it. Records first given the id count before those it got by a merge, so
+-- that an un-merge leaves each its own; ties go to the smallest record.
 create temp table kept_ids on commit drop as
 select distinct on (shares.old_customer_id)
     shares.old_customer_id as global_customer_id,
@@ -31,6 +32,9 @@ from (
     select
         record_moves.old_customer_id,
         record_moves.cluster,
+        count(*) filter (
+            where record_moves.home_customer_id = record_moves.old_customer_id
+        ) as home_record_count,
         count(*) as record_count,
         min(record_moves.record_key) as first_record_key
     from record_moves
@@ -39,6 +43,7 @@ from (
 ) as shares
 order by
     shares.old_customer_id,
+    shares.home_record_count desc,
     shares.record_count desc,
     shares.first_record_key;
 analyze kept_ids;
