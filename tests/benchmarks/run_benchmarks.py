@@ -8,6 +8,8 @@ Scenarios
   empty               on top of that a run with nothing new
   thousand_customers  N records of N/1000 people, all alike active, in a fresh database; 5% of the records of
                       every source have the call centre's phone
+  steward_day         ten days of the producers, 100,000 customers in the end, the laws checked after each; a run in
+                      which nothing changed; then fifty decisions of a steward and a run of phases 6 to 10
   accuracy            100,000 records of the producers, and the labelled sets in ../shared/data where they are
                       there, by the shipped defaults: clusters against the truth, and calibration
 
@@ -29,12 +31,13 @@ from pathlib import Path
 
 import accuracy
 import psutil
+import steward_day
 import tables
 from measured_steps import Step, measure
 from workspace import Workspace, workspace
 
 HERE = Path(__file__).resolve().parent
-SCENARIOS = ("load", "delta", "empty", "thousand_customers", "accuracy")
+SCENARIOS = ("load", "delta", "empty", "thousand_customers", "steward_day", "accuracy")
 LINKING_PHASES = ("4.5", "5", "6")
 SOURCES = 3
 ACCURACY_RECORDS = 100_000
@@ -58,6 +61,8 @@ class Benchmarks:
             self._load_and_change()
         if "thousand_customers" in self.asked:
             self._thousand_customers()
+        if "steward_day" in self.asked:
+            self._steward_day()
         if "accuracy" in self.asked:
             self._accuracy()
         scores = self.report.get("accuracy", [])
@@ -110,6 +115,25 @@ class Benchmarks:
                 seconds_of(steps),
             )
 
+    def _steward_day(self) -> None:
+        with self._workspace() as made:
+            days = steward_day.ten_days(made, progress)
+            written = steward_day.tables_written(made, lambda: self._measure("unchanged", made, None))
+            progress(f"tables written by the unchanged run: {', '.join(written) or 'none'}")
+            steward_day.merge_the_evening_before(made)
+            queue, reading = steward_day.review_queue(made)
+            progress(f"review queue read in {reading:.2f} s: {queue}")
+            kinds, deciding = steward_day.decide(made)
+            progress(f"{kinds.total()} decisions in {deciding:.2f} s: {dict(kinds)}")
+            self._measure("steward_day", made, None, "--from", "6")
+            steward_day.check_laws(made)
+        self.report["steward_day"] = {
+            "days": days,
+            "written_by_unchanged_run": written,
+            "review_queue": queue,
+            "decisions": dict(kinds),
+        }
+
     def _accuracy(self) -> None:
         for name, file in accuracy.LABELLED.items():
             path = accuracy.SHARED / "data" / name / file
@@ -124,9 +148,9 @@ class Benchmarks:
             progress(made.produce("--records", str(per_source)))
             self._score_run(f"producers, {per_source * SOURCES:,}", made, accuracy.producers_truth(made))
 
-    def _measure(self, name: str, made: Workspace, records: int | None) -> list[Step]:
+    def _measure(self, name: str, made: Workspace, records: int | None, *arguments: str) -> list[Step]:
         progress(f"{name}: running")
-        steps = made.run()
+        steps = made.run(*arguments)
         self.report["scenarios"][name] = {
             "records": records,
             "seconds": seconds_of(steps),

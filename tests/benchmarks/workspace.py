@@ -110,7 +110,7 @@ class Workspace:
         """The lake."""
         return Lake.from_settings(load(self.environment))
 
-    def run(self) -> list[Step]:
+    def run(self, *arguments: str) -> list[Step]:
         """Phases 2 to 10 over what is in the lake, measured: `start`, a step per phase, `end`.
 
         `start` is the check of set-up, stores and schema; `end` the run's closing and its summary, whose
@@ -134,7 +134,7 @@ class Workspace:
             if self.counts_statements:
                 cursor.execute("select pg_stat_statements_reset()")
             steps = measure(
-                [PIPELINE, "--no-producers"],
+                [PIPELINE, "--no-producers", *arguments],
                 self.home / "run.log",
                 server=server,
                 wal_position=lambda: int(value("select pg_current_wal_insert_lsn() - '0/0'")),
