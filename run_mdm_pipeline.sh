@@ -53,7 +53,7 @@ PHASES=(
     "8|Keep their history|gold/run_golden_history.py"
     "9A|Emit change events|gold/run_golden_cdc.py"
     "9B|Apply stewards' overrides|gold/run_steward_overrides.py"
-    "10|Detect conflicts, measure quality|gold/run_conflict_detection.py gold/run_quality_metrics.py"
+    "10|Detect conflicts, measure quality|gold/run_conflict_detection.py gold/run_quality_metrics.py gold/run_quality_report.py"
 )
 
 command=run

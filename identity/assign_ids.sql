@@ -21,6 +21,16 @@ left join identity.customer_identity_map
     on resolved_records.record_key = customer_identity_map.record_key;
 analyze record_moves;
 
+-- One row per cluster.
+create temp table clusters on commit drop as
+select
+    record_moves.cluster,
+    count(*) as record_count,
+    min(record_moves.record_key) as first_record_key
+from record_moves
+group by record_moves.cluster;
+analyze clusters;
+
 -- One row per id there was: the cluster that most of its records are in, which
 -- keeps it. Records first given the id count before those it got by a merge, so
 -- that an un-merge leaves each its own; ties go to the smallest record.
@@ -99,48 +109,52 @@ order by
 -- that nobody lives under; mostly the very first.
 create temp table founders on commit drop as
 select
-    record_moves.cluster,
-    min(record_moves.record_key) as record_key
-from record_moves
-where
-    not exists (
-        select 1
-        from cluster_ids
-        where cluster_ids.cluster = record_moves.cluster
-    )
-group by record_moves.cluster;
+    clusters.cluster,
+    clusters.first_record_key as record_key,
+    identity.founded_customer_id(clusters.first_record_key, 0) as first_id
+from clusters
+where not exists (
+    select 1
+    from cluster_ids
+    where cluster_ids.cluster = clusters.cluster
+);
 analyze founders;
 
 insert into cluster_ids (cluster, global_customer_id, is_opened)
+with taken_ids as materialized (
+    select cluster_ids.global_customer_id
+    from cluster_ids
+    union all
+    select customers.global_customer_id
+    from identity.customers
+    inner join founders on customers.global_customer_id = founders.first_id
+    where customers.status = 'live'
+)
+
 select
     founders.cluster,
-    identity.founded_customer_id(founders.record_key, 0),
+    founders.first_id,
     true
 from founders
-where
-    not exists (
-        select 1
-        from identity.customers
-        where
-            customers.status = 'live'
-            and customers.global_customer_id
-            = identity.founded_customer_id(founders.record_key, 0)
-    )
-    and not exists (
-        select 1
-        from cluster_ids
-        where
-            cluster_ids.global_customer_id
-            = identity.founded_customer_id(founders.record_key, 0)
-    );
+left join taken_ids on founders.first_id = taken_ids.global_customer_id
+where taken_ids.global_customer_id is null;
 analyze cluster_ids;
 
 insert into cluster_ids (cluster, global_customer_id, is_opened)
+with open_founders as materialized (
+    select
+        founders.cluster,
+        founders.record_key
+    from founders
+    left join cluster_ids on founders.cluster = cluster_ids.cluster
+    where cluster_ids.cluster is null
+)
+
 select
-    founders.cluster,
+    open_founders.cluster,
     founded.global_customer_id,
     true
-from founders
+from open_founders
 cross join
     lateral (
         select ids.global_customer_id
@@ -149,7 +163,7 @@ cross join
             lateral (
                 select
                     identity.founded_customer_id(
-                        founders.record_key, attempts.attempt
+                        open_founders.record_key, attempts.attempt
                     ) as global_customer_id
             ) as ids
         where
@@ -167,39 +181,47 @@ cross join
             )
         order by attempts.attempt
         limit 1
-    ) as founded
-where not exists (
-    select 1
-    from cluster_ids
-    where cluster_ids.cluster = founders.cluster
-);
+    ) as founded;
+analyze cluster_ids;
 
 -- One row per customer whose members changed, or an attribute of a member.
 create temp table changed_customers on commit drop as
-select cluster_ids.global_customer_id
-from record_moves
-inner join cluster_ids on record_moves.cluster = cluster_ids.cluster
-where
-    record_moves.old_customer_id is distinct from cluster_ids.global_customer_id
+with moved as (
+    select distinct
+        cluster_ids.global_customer_id,
+        record_moves.old_customer_id
+    from record_moves
+    inner join cluster_ids on record_moves.cluster = cluster_ids.cluster
+    where
+        record_moves.old_customer_id
+        is distinct from cluster_ids.global_customer_id
+),
+
+changed_inputs as (
+    select
+        identity_inputs.record_key,
+        identity_inputs.is_deleted
+    from staging.identity_inputs
+    where identity_inputs.run_id > %(input_mark)s
+)
+
+select moved.global_customer_id
+from moved
+union
+select moved.old_customer_id
+from moved
+where moved.old_customer_id is not null
 union
 select record_moves.old_customer_id
-from record_moves
-inner join cluster_ids on record_moves.cluster = cluster_ids.cluster
-where record_moves.old_customer_id <> cluster_ids.global_customer_id
-union
-select cluster_ids.global_customer_id
-from record_moves
-inner join cluster_ids on record_moves.cluster = cluster_ids.cluster
-inner join staging.identity_inputs
-    on record_moves.record_key = identity_inputs.record_key
-where identity_inputs.run_id > %(input_mark)s
+from changed_inputs
+inner join record_moves on changed_inputs.record_key = record_moves.record_key
+where record_moves.old_customer_id is not null
 union
 select customer_identity_map.global_customer_id
-from identity.customer_identity_map
-inner join staging.identity_inputs
-    on customer_identity_map.record_key = identity_inputs.record_key
-where identity_inputs.is_deleted and identity_inputs.run_id > %(input_mark)s;
-
+from changed_inputs
+inner join identity.customer_identity_map
+    on changed_inputs.record_key = customer_identity_map.record_key
+where changed_inputs.is_deleted;
 analyze changed_customers;
 
 -- Records withdrawn at their source leave.
@@ -246,16 +268,6 @@ on conflict (record_key) do update
         excluded.assigned_by
     );
 
--- One row per customer that counts records now.
-create temp table customer_sizes on commit drop as
-select
-    cluster_ids.global_customer_id,
-    count(*) as record_count
-from record_moves
-inner join cluster_ids on record_moves.cluster = cluster_ids.cluster
-group by cluster_ids.global_customer_id;
-analyze customer_sizes;
-
 insert into identity.customers as known (
     global_customer_id,
     status,
@@ -267,23 +279,23 @@ insert into identity.customers as known (
 select
     changed_customers.global_customer_id,
     case
-        when customer_sizes.record_count > 0 then 'live'
-        when cluster_ids.cluster is not null then 'merged'
+        when clusters.record_count > 0 then 'live'
+        when kept_by.global_customer_id is not null then 'merged'
         else 'closed'
     end,
     case
-        when customer_sizes.record_count is null
-            then cluster_ids.global_customer_id
+        when clusters.record_count is null then kept_by.global_customer_id
     end,
-    coalesce(customer_sizes.record_count, 0),
+    coalesce(clusters.record_count, 0),
     %(run_id)s as created_run_id,
     %(run_id)s as run_id
 from changed_customers
-left join customer_sizes
-    on changed_customers.global_customer_id = customer_sizes.global_customer_id
+left join cluster_ids
+    on changed_customers.global_customer_id = cluster_ids.global_customer_id
+left join clusters on cluster_ids.cluster = clusters.cluster
 left join kept_ids
     on changed_customers.global_customer_id = kept_ids.global_customer_id
-left join cluster_ids on kept_ids.cluster = cluster_ids.cluster
+left join cluster_ids as kept_by on kept_ids.cluster = kept_by.cluster
 on conflict (global_customer_id) do update
     set
         status = excluded.status,

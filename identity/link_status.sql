@@ -13,20 +13,15 @@ from (
         known.left_profile_key,
         known.right_profile_key,
         refused_links.refused_reason
-    from identity.match_links as known
+    from touched_profiles
+    inner join identity.match_links as known
+        on touched_profiles.profile_key = known.left_profile_key
     left join refused_links
         on
             known.left_profile_key = refused_links.left_profile_key
             and known.right_profile_key = refused_links.right_profile_key
     where
         known.status <> 'waiting'
-        and (
-            %(everything)s
-            or known.left_profile_key in (
-                select touched_profiles.profile_key
-                from touched_profiles
-            )
-        )
         and known.refused_reason is distinct from refused_links.refused_reason
 ) as decided
 where

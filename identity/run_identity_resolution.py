@@ -57,8 +57,10 @@ def resolve_identities(work: Phase) -> None:
         parameters["mark"] = 0
     with bulk_load(work.cursor, "identity.match_links"):
         run_file(work.cursor, HERE / "apply_links.sql", parameters)
-    run_file(work.cursor, HERE / "touched_tables.sql")
-    if not parameters["everything"]:
+    if parameters["everything"]:
+        run_file(work.cursor, HERE / "all_profiles.sql")
+    else:
+        run_file(work.cursor, HERE / "touched_tables.sql")
         find_touched(work, parameters)
     resolution = cluster_touched(work, parameters)
     work.cursor.execute(
@@ -71,6 +73,8 @@ def resolve_identities(work: Phase) -> None:
     copy_in(work.cursor, "pg_temp.refused_links", resolution.refused)
     work.cursor.execute("analyze resolved_records; analyze refused_links")
     run_file(work.cursor, HERE / "link_status.sql", parameters)
+    if parameters["everything"]:
+        work.cursor.execute("drop view touched_profiles")
     with bulk_load(work.cursor, "identity.customers", "identity.customer_identity_map"):
         run_file(work.cursor, HERE / "assign_ids.sql", parameters)
     work.refresh_statistics("identity.match_links", "identity.customers", "identity.customer_identity_map")

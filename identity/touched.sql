@@ -19,6 +19,34 @@ where not exists (
     where active.decision_id = applied_decisions.decision_id
 );
 
+-- A pair with a new profile touches the other side only if it merges: the new
+-- one is touched as a changed record. A pair of known profiles that was weighed
+-- anew may change what holds together on both sides.
+create temp table changed_pairs on commit drop as
+select
+    candidates.left_profile_key,
+    candidates.right_profile_key
+from staging.identity_match_candidates as candidates
+inner join staging.match_profiles as left_side
+    on candidates.left_profile_key = left_side.profile_key
+inner join staging.match_profiles as right_side
+    on candidates.right_profile_key = right_side.profile_key
+where
+    candidates.run_id > %(mark)s
+    and (
+        candidates.match_decision = 'AUTO_MERGE'
+        or (%(merge_flagged)s and candidates.match_decision = 'FLAG_REVIEW')
+        or (
+            left_side.run_id <= %(profile_mark)s
+            and right_side.run_id <= %(profile_mark)s
+        )
+    )
+union all
+select
+    removed_links.left_profile_key,
+    removed_links.right_profile_key
+from removed_links;
+
 insert into touched_profiles (profile_key, step)
 select
     identity_inputs.profile_key,
@@ -27,16 +55,14 @@ from staging.identity_inputs
 where identity_inputs.run_id > %(input_mark)s
 union
 select
-    candidates.left_profile_key,
+    changed_pairs.left_profile_key,
     0
-from staging.identity_match_candidates as candidates
-where candidates.run_id > %(mark)s
+from changed_pairs
 union
 select
-    candidates.right_profile_key,
+    changed_pairs.right_profile_key,
     0
-from staging.identity_match_candidates as candidates
-where candidates.run_id > %(mark)s
+from changed_pairs
 union
 select
     identity_inputs.profile_key,
@@ -56,3 +82,4 @@ inner join identity.customer_identity_map
     on identity_inputs.record_key = customer_identity_map.record_key
 where identity_inputs.run_id > %(input_mark)s;
 analyze touched_profiles;
+analyze touched_customers;

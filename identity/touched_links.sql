@@ -4,13 +4,7 @@ select
     match_links.right_profile_key,
     match_links.match_weight,
     match_links.total_confidence_score
-from identity.match_links
-where
-    (match_links.match_decision = 'AUTO_MERGE' or %(merge_flagged)s)
-    and (
-        %(everything)s
-        or match_links.left_profile_key in (
-            select touched_profiles.profile_key
-            from touched_profiles
-        )
-    )
+from touched_profiles
+inner join identity.match_links
+    on touched_profiles.profile_key = match_links.left_profile_key
+where match_links.match_decision = 'AUTO_MERGE' or %(merge_flagged)s

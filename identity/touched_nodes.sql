@@ -9,18 +9,12 @@ select
     or (%(merge_flagged)s and candidates.match_decision = 'FLAG_REVIEW')
         as is_one_node,
     candidates.total_confidence_score
-from staging.match_profiles
+from touched_profiles
+inner join staging.match_profiles
+    on touched_profiles.profile_key = match_profiles.profile_key
 left join staging.identity_match_candidates as candidates
     on
         match_profiles.record_count > 1
         and match_profiles.profile_key = candidates.left_profile_key
         and match_profiles.profile_key = candidates.right_profile_key
-where
-    match_profiles.record_count > 0
-    and (
-        %(everything)s
-        or match_profiles.profile_key in (
-            select touched_profiles.profile_key
-            from touched_profiles
-        )
-    )
+where match_profiles.record_count > 0

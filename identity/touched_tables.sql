@@ -1,5 +1,5 @@
 -- One row per profile and per customer to resolve again, with the step from the
--- change in which the graph was followed to it; empty when all are resolved.
+-- change in which the graph was followed to it.
 create temp table touched_profiles (
     profile_key bigint primary key,
     step integer not null

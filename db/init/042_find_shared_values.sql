@@ -11,6 +11,7 @@ as $function$
 declare
     rule record;
 begin
+    analyze wanted_profiles;
     create temp table wanted_pairs on commit drop as
     select
         candidates.left_profile_key,
