@@ -11,7 +11,9 @@ In a level column -1 is missing on either side, 0 is "else", and a higher number
 """
 
 from collections.abc import Callable
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, cached_property
+from threading import RLock
 
 import numpy as np
 import polars as pl
@@ -38,7 +40,9 @@ FIRST_NAME_SIMILARITY = 0.80
 # Shorter local parts (info, mail, kim) say little about who owns the mailbox.
 MIN_LOCAL_PART = 5
 MIN_MISSPELT = 3
+MOST_WORDS = 8
 WORKERS = 2
+CHUNK_PAIRS = 1 << 18
 
 
 class Values:
@@ -46,17 +50,22 @@ class Values:
 
     def __init__(self, strings: pl.Series):
         self.strings = strings
-        self.objects = strings.to_numpy().astype(object)
         self._derived: dict = {}
+        self._lock = RLock()
 
     def __len__(self) -> int:
-        return len(self.objects)
+        return len(self.strings)
+
+    def texts(self, codes: np.ndarray) -> np.ndarray:
+        """The values with these numbers, as an array of str."""
+        return self.strings.gather(codes).to_numpy().astype(object, copy=False)
 
     def derived(self, make: Callable[["Values"], object]):
         """`make(values)`, worked out once."""
-        if make not in self._derived:
-            self._derived[make] = make(self)
-        return self._derived[make]
+        with self._lock:
+            if make not in self._derived:
+                self._derived[make] = make(self)
+            return self._derived[make]
 
 
 def number_values(columns: list[pl.Series]) -> tuple[Values, list[np.ndarray]]:
@@ -73,146 +82,178 @@ def number_values(columns: list[pl.Series]) -> tuple[Values, list[np.ndarray]]:
     return Values(distinct), codes
 
 
-def rows_of_keys(profiles: pl.DataFrame, keys: pl.Series) -> np.ndarray:
-    """The row of `profiles` that each profile key stands in. Raises KeyError for a key that is not there."""
-    known = profiles["profile_key"].to_numpy()
-    order = np.argsort(known, kind="stable")
-    wanted = keys.to_numpy()
-    place = np.searchsorted(known, wanted, sorter=order)
-    rows = order[np.minimum(place, max(len(known) - 1, 0))] if len(known) else place
-    if len(wanted) and (not len(known) or (known[rows] != wanted).any()):
-        raise KeyError("pairs name a profile_key that profiles does not have")
-    return rows
+class NumberedProfiles:
+    """Profiles with every value as a number: `codes[attribute]` points into `values[attribute]`, -1 missing.
+
+    profiles: profile_key (int64, each once) and the attributes of ATTRIBUTES and email_mailbox, null for
+    missing. ignored: attribute -> values that are nobody's own and count as missing. Given and family names
+    are numbered together.
+    """
+
+    def __init__(self, profiles: pl.DataFrame, ignored: dict[str, list[str]] | None = None):
+        self.keys = profiles["profile_key"].to_numpy()
+        self.values: dict[str, Values] = {}
+        self.codes: dict[str, np.ndarray] = {}
+        numbered = [("given_name", "family_name")]
+        numbered += [(name,) for name in (*ATTRIBUTES, "email_mailbox") if name not in numbered[0]]
+        with ThreadPoolExecutor(WORKERS) as pool:
+            made = pool.map(lambda names: number_values([profiles[name] for name in names]), numbered)
+            for names, (values, codes) in zip(numbered, made, strict=True):
+                self.values |= dict.fromkeys(names, values)
+                self.codes |= dict(zip(names, codes, strict=True))
+        for attribute, junk in (ignored or {}).items():
+            if junk and len(self.values[attribute]):
+                is_junk = np.append(self.values[attribute].strings.is_in(junk).to_numpy(), True)
+                codes = self.codes[attribute]
+                self.codes[attribute] = np.where(is_junk[codes], MISSING, codes).astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def rows(self, keys: pl.Series) -> np.ndarray:
+        """The row that each profile key stands in (int32). Raises KeyError for a key that is not there."""
+        wanted = keys.to_numpy()
+        if not len(wanted):
+            return np.empty(0, dtype=np.int32)
+        place = self._places(wanted)
+        if (place < 0).any():
+            raise KeyError("pairs name a profile_key that profiles does not have")
+        return place
+
+    def _places(self, wanted: np.ndarray) -> np.ndarray:
+        if not len(self.keys):
+            return np.full(len(wanted), -1, dtype=np.int32)
+        first, last = int(self.keys.min()), int(self.keys.max())
+        inside = (wanted >= first) & (wanted <= last)
+        if last - first <= 8 * len(self.keys) + len(wanted):
+            table = np.full(last - first + 1, -1, dtype=np.int32)
+            table[self.keys - first] = np.arange(len(self.keys), dtype=np.int32)
+            return np.where(inside, table[np.where(inside, wanted, first) - first], -1)
+        order = np.argsort(self.keys, kind="stable").astype(np.int32)
+        place = order[np.minimum(np.searchsorted(self.keys, wanted, sorter=order), len(order) - 1)]
+        return np.where(self.keys[place] == wanted, place, -1)
 
 
 class PairBatch:
-    """Pairs of profiles as numbers: `left[attribute]` and `right[attribute]` point into `values[attribute]`.
+    """Some pairs of rows of numbered profiles, as tests see them.
 
-    profiles: profile_key and the attributes of ATTRIBUTES (and email_mailbox), null for missing.
-    pairs: left_key, right_key. ignored: attribute -> values that are nobody's own and count as missing.
-    places: city -> postal areas that belong to it. `rows` are the rows of `profiles` that the pairs name.
+    left, right: rows of the profiles. places: city -> postal areas that belong to it. Names are lined up and
+    places across are told only where a test asks for them.
     """
 
     def __init__(
         self,
-        profiles: pl.DataFrame,
-        pairs: pl.DataFrame,
-        ignored: dict[str, list[str]] | None = None,
+        profiles: NumberedProfiles,
+        left: np.ndarray,
+        right: np.ndarray,
         places: dict[str, list[str]] | None = None,
     ):
-        self.rows = (rows_of_keys(profiles, pairs["left_key"]), rows_of_keys(profiles, pairs["right_key"]))
-        self.profiles, self._used = self._only_used(profiles)
-        self.ignored = ignored or {}
-        self.values: dict[str, Values] = {}
-        self.left: dict[str, np.ndarray] = {}
-        self.right: dict[str, np.ndarray] = {}
-        self._number_names()
-        for attribute in (*ATTRIBUTES, "email_mailbox"):
-            if attribute not in ("given_name", "family_name"):
-                values, (codes,) = number_values([self.profiles[attribute]])
-                self._keep(attribute, values, self._without_ignored(attribute, values, codes))
-        self._cities = self.left["city"], self.right["city"]
-        self.read_places(places or {})
+        self.profiles, self.values = profiles, profiles.values
+        self.rows = (left, right)
+        self.places = places or {}
+        self._sides: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self.rows[0])
 
-    def _only_used(self, profiles: pl.DataFrame) -> tuple[pl.DataFrame, tuple[np.ndarray, np.ndarray]]:
-        """The profiles that the pairs name, and the rows of both sides among these.
+    def sides(self, attribute: str) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of the values on both sides, as they are compared."""
+        if attribute not in self._sides:
+            if attribute in ("given_name", "family_name"):
+                given, family = self.names[:2]
+                self._sides |= {"given_name": given, "family_name": family}
+            elif attribute == "city":
+                self._sides["city"] = self._cities()
+            else:
+                self._sides[attribute] = self._plain(attribute)
+        return self._sides[attribute]
 
-        So few pairs of many profiles do not cost what many pairs do.
-        """
-        used = np.zeros(profiles.height, dtype=bool)
-        used[self.rows[0]] = used[self.rows[1]] = True
-        if used.all():
-            return profiles, self.rows
-        place = np.cumsum(used) - 1
-        return profiles.filter(pl.Series(used)), (place[self.rows[0]], place[self.rows[1]])
+    def _plain(self, attribute: str) -> tuple[np.ndarray, np.ndarray]:
+        codes = self.profiles.codes[attribute]
+        return codes[self.rows[0]], codes[self.rows[1]]
 
-    def read_places(self, places: dict[str, list[str]]) -> None:
+    def _cities(self) -> tuple[np.ndarray, np.ndarray]:
+        left, right = self._plain("city")
+        across, _ = self.across
+        city = np.maximum(left, right)
+        return np.where(across, city, left), np.where(across, city, right)
+
+    @cached_property
+    def across(self) -> tuple[np.ndarray, np.ndarray]:
         """Where one side has only a city and the other only a postal code: does the one belong to the other?
 
-        `across` are the pairs that can be told, `in_area` those that belong together. Both their sides then
-        point to the city.
+        Two masks: the pairs that can be told, and those that belong together. Both sides of the first point
+        to the city.
         """
-        left, right = self._cities
-        left_postal, right_postal = self.left["postal_code"], self.right["postal_code"]
-        city = np.maximum(left, right)
-        cities, postal_codes = self.values["city"], self.values["postal_code"]
-        areas, area_of = postal_codes.derived(postal_areas)
-        number = {text: code for code, text in enumerate(areas.objects)}
-        belongs = [
-            (code, number[area])
-            for code, text in enumerate(cities.objects)
-            for area in places.get(text, ())
-            if area in number
-        ]
-        told = np.append(np.fromiter((text in places for text in cities.objects), bool, len(cities)), False)
-        self.across = ((left >= 0) != (right >= 0)) & ((left_postal >= 0) != (right_postal >= 0))
-        self.across &= ((left >= 0) == (right_postal >= 0)) & told[city]
-        rows = np.flatnonzero(self.across)
-        area = area_of[np.maximum(left_postal, right_postal)[rows]] if len(rows) else rows
-        known = np.sort(np.array([code * len(areas) + area for code, area in belongs], dtype=np.int64))
-        self.in_area = np.zeros(len(self), dtype=bool)
-        self.in_area[rows] = contains(known, city[rows].astype(np.int64) * len(areas) + area)
-        self.left["city"] = np.where(self.across, city, left)
-        self.right["city"] = np.where(self.across, city, right)
+        left, right = self._plain("city")
+        left_postal, right_postal = self._plain("postal_code")
+        across = ((left >= 0) != (right >= 0)) & ((left_postal >= 0) != (right_postal >= 0))
+        across &= (left >= 0) == (right_postal >= 0)
+        in_area = np.zeros(len(self), dtype=bool)
+        rows = np.flatnonzero(across)
+        if not self.places or not len(rows):
+            return np.zeros(len(self), dtype=bool), in_area
+        areas, area_of = self.values["postal_code"].derived(postal_areas)
+        belonging = pl.DataFrame(
+            {"city": list(self.places), "area": list(self.places.values())},
+            schema={"city": pl.String, "area": pl.List(pl.String)},
+        ).explode("area")
+        cities = numbers_of(self.values["city"], belonging["city"])
+        told = np.zeros(len(self.values["city"]), dtype=bool)
+        told[cities[cities >= 0]] = True
+        city = np.maximum(left[rows], right[rows])
+        across[rows] = told[city]
+        area = area_of[np.maximum(left_postal[rows], right_postal[rows])]
+        known_areas = numbers_of(areas, belonging["area"])
+        known = (cities >= 0) & (known_areas >= 0)
+        together = np.sort(cities[known] * len(areas) + known_areas[known])
+        in_area[rows] = contains(together, city.astype(np.int64) * len(areas) + area)
+        return across, in_area & across
 
-    def _keep(self, attribute: str, values: Values, codes: np.ndarray) -> None:
-        self.values[attribute] = values
-        self.left[attribute], self.right[attribute] = codes[self._used[0]], codes[self._used[1]]
+    @cached_property
+    def names(self) -> tuple[tuple, tuple, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """Given and family names of both sides, misplaced ones read in the order that agrees.
 
-    def _without_ignored(self, attribute: str, values: Values, codes: np.ndarray) -> np.ndarray:
-        ignored = self.ignored.get(attribute)
-        if not ignored or not len(values):
-            return codes
-        junk = np.append(values.strings.is_in(ignored).to_numpy(), True)  # the last answers for code -1
-        return np.where(junk[codes], MISSING, codes).astype(np.int32)
-
-    def _number_names(self) -> None:
-        """Numbers given and family names together and reads misplaced names in the order that agrees."""
-        values, (given, family) = number_values([self.profiles["given_name"], self.profiles["family_name"]])
-        self._keep("given_name", values, given)
-        self._keep("family_name", values, family)
-        left_given, left_family = self.left["given_name"], self.left["family_name"]
-        right_given, right_family = self.right["given_name"], self.right["family_name"]
-        both_full = (left_given >= 0) & (left_family >= 0) & (right_given >= 0) & (right_family >= 0)
-        apart = (left_given != right_given) & (left_family != right_family)
-        crossed = shares_letter(values, left_family, right_given) | shares_letter(
-            values, left_given, right_family
+        Returns (left, right) of the given names, the same of the family names, which pairs had full names
+        swapped, and (left, right) masks of the sides that are read the other way round.
+        """
+        values = self.values["given_name"]
+        (left_given, right_given), (left_family, right_family) = (
+            tuple(side.copy() for side in self._plain(name)) for name in ("given_name", "family_name")
         )
-        rows = np.flatnonzero(both_full & apart & crossed)
-        left_given, left_family = left_given[rows], left_family[rows]
-        right_given, right_family = right_given[rows], right_family[rows]
-        straight = same_or_similar(values, left_given, right_given, MISPLACED_NAME_SIMILARITY)
-        straight |= same_or_similar(values, left_family, right_family, MISPLACED_NAME_SIMILARITY)
-        left_is_swapped = same_or_similar(values, left_given, right_family, MISPLACED_NAME_SIMILARITY)
-        left_is_swapped &= compatible_first_names(values, left_family, right_given)
-        right_is_swapped = same_or_similar(values, left_family, right_given, MISPLACED_NAME_SIMILARITY)
-        right_is_swapped &= compatible_first_names(values, left_given, right_family)
+        turned = np.zeros(len(self), dtype=bool), np.zeros(len(self), dtype=bool)
+        is_swapped = np.zeros(len(self), dtype=bool)
+        both_full = (left_given >= 0) & (left_family >= 0) & (right_given >= 0) & (right_family >= 0)
+        rows = np.flatnonzero(both_full & (left_given != right_given) & (left_family != right_family))
+        crossed = shares_letter(values, left_family[rows], right_given[rows]) | shares_letter(
+            values, left_given[rows], right_family[rows]
+        )
+        rows = rows[crossed]
+        sides = left_given[rows], left_family[rows], right_given[rows], right_family[rows]
+        left_is_swapped = same_or_similar(values, sides[0], sides[3], MISPLACED_NAME_SIMILARITY)
+        right_is_swapped = same_or_similar(values, sides[1], sides[2], MISPLACED_NAME_SIMILARITY)
+        some = left_is_swapped | right_is_swapped
+        rows, left_is_swapped, right_is_swapped = rows[some], left_is_swapped[some], right_is_swapped[some]
+        one_given, one_family, other_given, other_family = (side[some] for side in sides)
+        straight = same_or_similar(values, one_given, other_given, MISPLACED_NAME_SIMILARITY)
+        straight |= same_or_similar(values, one_family, other_family, MISPLACED_NAME_SIMILARITY)
+        left_is_swapped &= compatible_first_names(values, one_family, other_given)
+        right_is_swapped &= compatible_first_names(values, one_given, other_family)
         swapped = ~straight & (left_is_swapped | right_is_swapped)
-        self.swapped = np.zeros(len(self), dtype=bool)
-        self.swapped[rows[swapped]] = True
+        is_swapped[rows[swapped]] = True
         # The name that agrees best is the family name; where both do, the later one in the alphabet.
         later = values.derived(alphabetical_ranks)
-        turn_left = left_is_swapped & (~right_is_swapped | (later[left_given] > later[left_family]))
-        _exchange(self.left["given_name"], self.left["family_name"], rows[swapped & turn_left])
-        _exchange(self.right["given_name"], self.right["family_name"], rows[swapped & ~turn_left])
+        turn_left = left_is_swapped & (~right_is_swapped | (later[one_given] > later[one_family]))
+        turned[0][rows[swapped & turn_left]] = True
+        turned[1][rows[swapped & ~turn_left]] = True
+        _exchange(left_given, left_family, rows[swapped & turn_left])
+        _exchange(right_given, right_family, rows[swapped & ~turn_left])
 
         # One name only: it may stand in either place. It is moved to where the other record agrees with it.
-        for given, family, other_given, other_family in (
-            (
-                self.left["given_name"],
-                self.left["family_name"],
-                self.right["given_name"],
-                self.right["family_name"],
-            ),
-            (
-                self.right["given_name"],
-                self.right["family_name"],
-                self.left["given_name"],
-                self.left["family_name"],
-            ),
+        left, right = (left_given, left_family), (right_given, right_family)
+        for (given, family), (other_given, other_family), mask in (
+            (left, right, turned[0]),
+            (right, left, turned[1]),
         ):
             alone = np.flatnonzero(
                 ((given >= 0) != (family >= 0)) & ((other_given >= 0) | (other_family >= 0))
@@ -221,10 +262,12 @@ class PairBatch:
             name = np.where(in_given, given[alone], family[alone])
             here = np.where(in_given, other_given[alone], other_family[alone])
             there = np.where(in_given, other_family[alone], other_given[alone])
-            move = same_or_similar(values, name, there, MISPLACED_NAME_SIMILARITY) & ~same_or_similar(
-                values, name, here, MISPLACED_NAME_SIMILARITY
-            )
+            move = same_or_similar(values, name, there, MISPLACED_NAME_SIMILARITY)
+            likely = np.flatnonzero(move)
+            move[likely] = ~same_or_similar(values, name[likely], here[likely], MISPLACED_NAME_SIMILARITY)
             _exchange(given, family, alone[move])
+            mask[alone[move]] = True
+        return (left_given, right_given), (left_family, right_family), is_swapped, turned
 
 
 def _exchange(one: np.ndarray, other: np.ndarray, rows: np.ndarray) -> None:
@@ -235,8 +278,28 @@ def _exchange(one: np.ndarray, other: np.ndarray, rows: np.ndarray) -> None:
 
 
 def first_letters(values: Values) -> np.ndarray:
-    """The first letter of each value as its code point, 0 for none."""
-    return np.fromiter((ord(text[0]) if text else 0 for text in values.objects), np.int32, len(values))
+    """A number for the first letter of each value, -1 for none."""
+    _, (codes,) = number_values([values.strings.str.extract(r"^(.)")])
+    return codes
+
+
+def lengths(values: Values) -> np.ndarray:
+    return values.strings.str.len_chars().to_numpy().astype(np.int32)
+
+
+def letters_of(values: Values) -> np.ndarray:
+    """Which characters each value without its spaces holds, as bits; different ones may share a bit."""
+    packed = values.strings.str.replace_all(r"[\s\-]", "")
+    size = packed.str.len_bytes().to_numpy().astype(np.int64)
+    held = np.zeros(len(values), dtype=np.uint64)
+    if size.sum():
+        characters = np.frombuffer("".join(packed.to_list()).encode(), dtype=np.uint8)
+        # Of a character of several bytes the first one stands for all (10xxxxxx are the others).
+        characters = np.where(characters >> 6 == 0b10, 0, characters & 63).astype(np.uint64)
+        bits = np.left_shift(np.uint64(1), characters)
+        filled = size > 0
+        held[filled] = np.bitwise_or.reduceat(bits, (np.cumsum(size) - size)[filled])
+    return held
 
 
 def alphabetical_ranks(values: Values) -> np.ndarray:
@@ -253,6 +316,12 @@ def first_tokens(values: Values) -> tuple[Values, np.ndarray]:
     return tokens, codes
 
 
+def packed_lengths(values: Values) -> np.ndarray:
+    """Characters without spaces, at least 1."""
+    packed = values.strings.str.replace_all(r"[\s\-]", "")
+    return packed.str.len_chars().to_numpy().astype(np.float32).clip(1)
+
+
 def other_initials(values: Values) -> np.ndarray:
     """The initials of all tokens after the first, as one string: "john henry paul" gives "hp"."""
     return (
@@ -265,12 +334,24 @@ def other_initials(values: Values) -> np.ndarray:
     )
 
 
-def token_sets(values: Values) -> np.ndarray:
-    """The tokens of each value of at least two letters, as a frozenset; hyphens part tokens too."""
-    made = np.empty(len(values), dtype=object)
-    for row, text in enumerate(values.objects):
-        made[row] = frozenset(token for token in text.replace("-", " ").split() if len(token) > 1)
-    return made
+def has_other_initials(values: Values) -> np.ndarray:
+    return values.derived(other_initials) != ""
+
+
+def words(values: Values) -> np.ndarray:
+    """The numbers of the words of at least two letters, a row per value, -1 where there are no more.
+
+    Hyphens part words too; of a value with very many words the first MOST_WORDS.
+    """
+    parts = (
+        values.strings.str.replace_all("-", " ", literal=True)
+        .str.split(" ")
+        .list.eval(pl.element().filter(pl.element().str.len_chars() > 1))
+        .list.head(MOST_WORDS)
+    )
+    width = max(1, parts.list.len().max() or 1)
+    _, columns = number_values([parts.list.get(place, null_on_oob=True) for place in range(width)])
+    return np.column_stack(columns)
 
 
 def local_parts(values: Values) -> tuple[Values, np.ndarray]:
@@ -291,7 +372,8 @@ def postal_areas(values: Values) -> tuple[Values, np.ndarray]:
 
 def date_digits(values: Values) -> np.ndarray:
     """ISO dates as rows of their eight digits, yyyymmdd."""
-    joined = "".join(text.replace("-", "")[-8:].rjust(8, "0") for text in values.objects)
+    digits = values.strings.str.replace_all("-", "", literal=True).str.tail(8).str.pad_start(8, "0")
+    joined = "".join(digits.to_list())
     return np.frombuffer(joined.encode("ascii"), dtype=np.uint8).reshape(len(values), 8) - ord("0")
 
 
@@ -313,12 +395,48 @@ def same_or_similar(values: Values, left: np.ndarray, right: np.ndarray, at_leas
     """Which pairs of value numbers are equal or Jaro-Winkler similar; missing is neither."""
     alike = (left == right) & (left >= 0)
     rows = np.flatnonzero(~alike & (left >= 0) & (right >= 0))
+    rows = rows[_can_be_similar(values, left[rows], right[rows], at_least)]
     text = values.derived(without_spaces)
     alike[rows] = (
         similarity(text[left[rows]], text[right[rows]], JaroWinkler.normalized_similarity, at_least)
         >= at_least
     )
     return alike
+
+
+def _can_be_similar(values: Values, left: np.ndarray, right: np.ndarray, at_least: float) -> np.ndarray:
+    """A cheap filter: which pairs have enough letters in common for a Jaro-Winkler similarity of `at_least`.
+
+    Letters that only one side holds cannot match, so jaro <= (m / size + m / other size + 1) / 3 with at most
+    m matches; and the common beginning adds at most 4 times a tenth of what is missing to 1.
+    """
+    held, size = values.derived(letters_of), values.derived(packed_lengths)
+    one, other = held[left], held[right]
+    one_size, other_size = size[left], size[right]
+    matches = np.minimum(
+        one_size - np.bitwise_count(one & ~other), other_size - np.bitwise_count(other & ~one)
+    )
+    most = (matches / one_size + matches / other_size + 1) / 3
+    begin_alike = shares_letter(values, left, right)
+    return np.where(begin_alike, 0.6 * most + 0.4, most) >= at_least - 1e-6
+
+
+def within_one_edit(values: Values, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Which pairs of value numbers are one edit apart (optimal string alignment)."""
+    size, held = values.derived(lengths), values.derived(letters_of)
+    possible = np.abs(size[left] - size[right]) <= 1
+    # One edit takes away at most one kind of character, and adds at most one.
+    possible &= np.bitwise_count(held[left] ^ held[right]) <= 2
+    rows = np.flatnonzero(possible)
+    possible[rows] = similarity(values.texts(left[rows]), values.texts(right[rows]), OSA.distance, 1) <= 1
+    return possible
+
+
+def numbers_of(values: Values, wanted: pl.Series) -> np.ndarray:
+    """The number of each wanted string among `values` (int64), -1 for one that is not there."""
+    numbered = pl.DataFrame({"value": values.strings, "code": np.arange(len(values), dtype=np.int64)})
+    found = wanted.to_frame("value").join(numbered, on="value", how="left", maintain_order="left")["code"]
+    return found.fill_null(-1).to_numpy()
 
 
 def shares_letter(values: Values, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -367,7 +485,7 @@ def are_nicknames(values: Values, left: np.ndarray, right: np.ndarray) -> np.nda
 def is_initial(values: Values, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Which pairs have a first name of a single letter on one side, with which the other's begins."""
     tokens, first = values.derived(first_tokens)
-    short = tokens.strings.str.len_chars().to_numpy() == 1
+    short = tokens.derived(lengths) == 1
     return (short[first[left]] | short[first[right]]) & shares_letter(values, left, right)
 
 
@@ -387,7 +505,8 @@ def compatible_first_names(values: Values, left: np.ndarray, right: np.ndarray) 
 
 
 def _sides(batch: PairBatch, attribute: str, rows: np.ndarray) -> tuple[Values, np.ndarray, np.ndarray]:
-    return batch.values[attribute], batch.left[attribute][rows], batch.right[attribute][rows]
+    left, right = batch.sides(attribute)
+    return batch.values[attribute], left[rows], right[rows]
 
 
 def exact(batch, attribute, rows, at_least):
@@ -416,24 +535,24 @@ def misspelt_first_name(batch, attribute, rows, at_least):
 
 def _misspelt(values, left, right, at_least):
     alike = same_or_similar(values, left, right, at_least)
-    size = values.strings.str.len_chars().to_numpy()
+    size = values.derived(lengths)
     # Short names one letter apart are mostly different names (Tim, Jim), except with neighbours exchanged.
     rows = np.flatnonzero(~alike & (np.minimum(size[left], size[right]) >= MIN_MISSPELT))
-    one, other = values.objects[left[rows]], values.objects[right[rows]]
-    edit = similarity(one, other, OSA.distance, 1) <= 1
-    short = np.minimum(size[left[rows]], size[right[rows]]) == MIN_MISSPELT
-    edit[short] &= np.array(
-        [sorted(name) == sorted(another) for name, another in zip(one[short], other[short], strict=True)],
-        dtype=bool,
-    )
+    edit = within_one_edit(values, left[rows], right[rows])
+    short = np.flatnonzero(edit & (np.minimum(size[left[rows]], size[right[rows]]) == MIN_MISSPELT))
+    edit[short] = [
+        sorted(name) == sorted(another)
+        for name, another in zip(
+            values.texts(left[rows[short]]), values.texts(right[rows[short]]), strict=True
+        )
+    ]
     alike[rows] = edit
     return alike
 
 
 def one_edit(batch, attribute, rows, at_least):
     """One character wrong, missing or too many, or two neighbours exchanged."""
-    values, left, right = _sides(batch, attribute, rows)
-    return similarity(values.objects[left], values.objects[right], OSA.distance, 1) <= 1
+    return within_one_edit(*_sides(batch, attribute, rows))
 
 
 def same_first_name(batch, attribute, rows, at_least):
@@ -442,7 +561,8 @@ def same_first_name(batch, attribute, rows, at_least):
     _, first = values.derived(first_tokens)
     same = first[left] == first[right]
     initials = values.derived(other_initials)
-    hits = np.flatnonzero(same)
+    some = values.derived(has_other_initials)
+    hits = np.flatnonzero(same & some[left] & some[right])
     same[hits] = [
         one.startswith(other) or other.startswith(one)
         for one, other in zip(initials[left[hits]], initials[right[hits]], strict=True)
@@ -459,31 +579,33 @@ def initial(batch, attribute, rows, at_least):
 
 
 def shared_token(batch, attribute, rows, at_least):
+    """A word of at least two letters in common, where one side has several; hyphens part words too."""
     values, left, right = _sides(batch, attribute, rows)
-    tokens = values.derived(token_sets)
-    several = np.fromiter((len(part) > 1 for part in tokens), bool, len(tokens))
-    shared = several[left] | several[right]
-    hits = np.flatnonzero(shared)
-    shared[hits] = [
-        not one.isdisjoint(other) for one, other in zip(tokens[left[hits]], tokens[right[hits]], strict=True)
-    ]
+    ours, theirs = values.derived(words)[left], values.derived(words)[right]
+    shared = np.zeros(len(rows), dtype=bool)
+    if ours.shape[1] > 1:
+        several = np.flatnonzero((ours[:, 1] >= 0) | (theirs[:, 1] >= 0))
+        for one in ours[several].T:
+            for other in theirs[several].T:
+                shared[several] |= (one == other) & (one >= 0)
     return shared
 
 
 def swapped(batch, attribute, rows, at_least):
     """Given and family name stand in each other's place."""
-    return batch.swapped[rows]
+    return batch.names[2][rows]
 
 
 def area_of_city(batch, attribute, rows, at_least):
     """A city on one side only, a postal code on the other only, and the one is known to belong to the
     other."""
-    return batch.in_area[rows]
+    return batch.across[1][rows]
 
 
 def outside_city(batch, attribute, rows, at_least):
     """A city on one side only, a postal code on the other only, and they are not known to belong together."""
-    return batch.across[rows] & ~batch.in_area[rows]
+    across, in_area = batch.across
+    return across[rows] & ~in_area[rows]
 
 
 def same_mailbox(batch, attribute, rows, at_least):
@@ -494,7 +616,7 @@ def same_mailbox(batch, attribute, rows, at_least):
 def same_local_part(batch, attribute, rows, at_least):
     values, left, right = _sides(batch, "email_mailbox", rows)
     local, part = values.derived(local_parts)
-    long_enough = np.append(local.strings.str.len_chars().to_numpy() >= MIN_LOCAL_PART, False)
+    long_enough = np.append(local.derived(lengths) >= MIN_LOCAL_PART, False)
     return (part[left] == part[right]) & long_enough[part[left]]
 
 
@@ -507,7 +629,8 @@ def same_postal_area(batch, attribute, rows, at_least):
 def token_similarity(batch, attribute, rows, at_least):
     """Similar words in any order (rapidfuzz token_sort_ratio)."""
     values, left, right = _sides(batch, attribute, rows)
-    scores = similarity(values.objects[left], values.objects[right], fuzz.token_sort_ratio, 100 * at_least)
+    texts = values.texts(left), values.texts(right)
+    scores = similarity(*texts, fuzz.token_sort_ratio, 100 * at_least)
     return scores >= 100 * at_least
 
 
@@ -595,7 +718,7 @@ def compare(batch: PairBatch, comparisons) -> dict[str, np.ndarray]:
     levels = {}
     for comparison in comparisons:
         level = np.zeros(len(batch), dtype=np.int8)
-        left, right = batch.left[comparison.name], batch.right[comparison.name]
+        left, right = batch.sides(comparison.name)
         present = (left >= 0) & (right >= 0)
         level[~present] = MISSING
         open_rows = np.flatnonzero(present)
@@ -613,3 +736,69 @@ def compare(batch: PairBatch, comparisons) -> dict[str, np.ndarray]:
             open_rows = open_rows[~holds]
         levels[comparison.name] = level
     return levels
+
+
+class ComparedPairs:
+    """Pairs of profiles with their levels: `levels[comparison]` (int8, one per pair).
+
+    left, right: rows of the profiles. comparisons, places: as in a model. Compared once, in chunks on two
+    threads; what is kept is the rows (`rows`, int32) and the levels, so that training and scoring need not
+    compare again.
+    """
+
+    def __init__(
+        self,
+        profiles: NumberedProfiles,
+        left: np.ndarray,
+        right: np.ndarray,
+        comparisons,
+        places: dict[str, list[str]] | None = None,
+    ):
+        self.profiles, self.comparisons = profiles, tuple(comparisons)
+        self.rows = left.astype(np.int32, copy=False), right.astype(np.int32, copy=False)
+        self.levels = {comparison.name: np.empty(len(self), dtype=np.int8) for comparison in self.comparisons}
+        self.turned = np.zeros(len(self), dtype=bool), np.zeros(len(self), dtype=bool)
+        self.places = places or {}
+        with ThreadPoolExecutor(WORKERS) as pool:
+            list(pool.map(self._compare_chunk, range(0, len(self), CHUNK_PAIRS)))
+
+    def __len__(self) -> int:
+        return len(self.rows[0])
+
+    def _compare_chunk(self, start: int) -> None:
+        part = slice(start, start + CHUNK_PAIRS)
+        batch = PairBatch(self.profiles, self.rows[0][part], self.rows[1][part], self.places)
+        for name, level in compare(batch, self.comparisons).items():
+            self.levels[name][part] = level
+        for side, turned in enumerate(batch.names[3]):
+            self.turned[side][part] = turned
+
+    def sides(self, attribute: str, rows) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of the values of both sides of some pairs, as they were compared.
+
+        Where only one side has a value and the pair has a level all the same, it stands on both.
+        """
+        other = {"given_name": "family_name", "family_name": "given_name"}.get(attribute, attribute)
+        codes, turned_codes = self.profiles.codes[attribute], self.profiles.codes[other]
+        sides = []
+        for side in (0, 1):
+            row = self.rows[side][rows]
+            code = codes[row]
+            if other != attribute:
+                code = np.where(self.turned[side][rows], turned_codes[row], code)
+            sides.append(code)
+        left, right = sides
+        return np.where(left < 0, right, left), np.where(right < 0, left, right)
+
+    def read_places(self, places: dict[str, list[str]]) -> None:
+        """Compares cities with postal codes again, by the areas that are now known."""
+        self.places = places
+        city, postal = self.profiles.codes["city"] >= 0, self.profiles.codes["postal_code"] >= 0
+        left, right = self.rows
+        # One side has the city only, the other the postal code only.
+        mixed = (city ^ postal)[left] & (city ^ postal)[right] & (city[left] != city[right])
+        rows = np.flatnonzero(mixed)
+        batch = PairBatch(self.profiles, left[rows], right[rows], places)
+        for comparison in self.comparisons:
+            if comparison.name == "city":
+                self.levels["city"][rows] = compare(batch, [comparison])["city"]

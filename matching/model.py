@@ -63,7 +63,6 @@ class Comparison:
 class Training:
     seed: int
     random_pairs: int
-    max_training_pairs: int
     min_training_pairs: int
     rounds: int
     iterations: int

@@ -61,12 +61,12 @@ def match(work: Phase, retrain: bool = False) -> None:
     for side in ("left_key", "right_key"):
         pairs = pairs.join(profiles, left_on=side, right_on="profile_key", how="semi", maintain_order="left")
     if reason is not None:
-        model_version, model = make_version(work, reason, profiles, pairs)
+        model_version, model, compared = make_version(work, reason, profiles, pairs)
         work.cursor.execute(f"truncate {CANDIDATES}")
     else:
-        model_version, model = current_version(work)
+        model_version, model, compared = current_version(work, profiles, pairs)
         run_file(work.cursor, HERE / "withdraw_candidates.sql", {"run_id": work.run_id, "mark": mark})
-    compare_pairs(work, model_version, model, profiles, pairs, afresh=reason is not None)
+    score_pairs(work, model_version, model, compared, pairs, afresh=reason is not None)
     work.refresh_statistics(CANDIDATES)
 
 
@@ -142,17 +142,16 @@ def shared_values(work: Phase) -> dict[str, list[str]]:
 
 
 def make_version(work: Phase, reason: str, profiles, pairs):
-    """Train a new version of the model, store it as the current one; returns (version, model)."""
-    import polars as pl
-
+    """Train a new version of the model, store it as the current one; returns (version, model, the pairs as
+    compared in training)."""
     from matching.model import ModelError, read_model
-    from matching.training import train
+    from matching.training import train_and_compare
 
     try:
         declared = read_model()
     except ModelError as error:
         raise ConfigurationError(f"matching/model.toml: {error}. Mend it and run again.") from error
-    model = train(profiles, pairs.filter(pl.col("left_key") < pl.col("right_key")), declared)
+    model, compared = train_and_compare(profiles, pairs, declared, shared_values(work))
     trained = not model.notes
     work.cursor.execute("update identity.match_models set is_current = false where is_current")
     work.cursor.execute(
@@ -172,24 +171,28 @@ def make_version(work: Phase, reason: str, profiles, pairs):
     (version,) = work.cursor.fetchone()
     work.detail["model_version"] = version
     work.detail["model"] = f"new version {version} ({'trained' if trained else 'written defaults'}): {reason}"
-    return version, replace(model, junk=shared_values(work))
+    return version, model, compared
 
 
-def current_version(work: Phase):
-    """(version, model) in force."""
+def current_version(work: Phase, profiles, pairs):
+    """(version, model, the pairs as it compares them) in force."""
+    from matching.comparisons import ComparedPairs, NumberedProfiles
     from matching.model import model_from_json
 
     work.cursor.execute("select model_version, parameters::text from identity.match_models where is_current")
     version, text = work.cursor.fetchone()
-    return version, replace(model_from_json(text), junk=shared_values(work))
+    model = replace(model_from_json(text), junk=shared_values(work))
+    numbered = NumberedProfiles(profiles, model.junk)
+    left, right = numbered.rows(pairs["left_key"]), numbered.rows(pairs["right_key"])
+    return version, model, ComparedPairs(numbered, left, right, model.comparisons, model.places)
 
 
-def compare_pairs(work: Phase, model_version: int, model, profiles, pairs, afresh: bool) -> None:
+def score_pairs(work: Phase, model_version: int, model, compared, pairs, afresh: bool) -> None:
     """Score the pairs in batches and store them.
 
-    Memory: the profiles, the pairs' keys, and one batch of BATCH_PAIRS scored pairs.
+    Memory: the profiles' values, per pair its keys and levels, and one batch of BATCH_PAIRS scored pairs.
     """
-    from matching.scoring import score
+    from matching.scoring import score_in_parts
 
     if not afresh:
         work.cursor.execute(
@@ -197,9 +200,10 @@ def compare_pairs(work: Phase, model_version: int, model, profiles, pairs, afres
         )
     decisions: dict[str, int] = {}
     with bulk_load(work.cursor, CANDIDATES), work.progress(pairs.height, "pairs") as bar:
-        for start in range(0, pairs.height, BATCH_PAIRS):
-            batch = pairs[start : start + BATCH_PAIRS]
-            scored = score(profiles, batch, model, model.profiles)
+        done = 0
+        for scored in score_in_parts(compared, model, model.profiles, BATCH_PAIRS):
+            batch = pairs[done : done + scored.height]
+            done += scored.height
             copy_in(
                 work.cursor,
                 CANDIDATES if afresh else "pg_temp.compared",

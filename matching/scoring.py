@@ -10,10 +10,19 @@
 4. match_weight = log2(odds); probability = odds / (1 + odds); two thresholds make three decisions.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import polars as pl
 
-from matching.comparisons import PairBatch, Values, compare
+from matching.comparisons import (
+    ComparedPairs,
+    NumberedProfiles,
+    Values,
+    first_tokens,
+    local_parts,
+    numbers_of,
+)
 from matching.model import Comparison, Model
 
 DECISIONS = pl.Enum(["REJECT", "FLAG_REVIEW", "AUTO_MERGE"])
@@ -21,19 +30,18 @@ DECISIONS = pl.Enum(["REJECT", "FLAG_REVIEW", "AUTO_MERGE"])
 MAX_WEIGHT = 100.0
 
 
-def frequency_key(test: str, strings: pl.Series) -> pl.Series:
-    """The key under which Comparison.frequencies holds a value.
+def frequency_units(test: str, values: Values) -> tuple[Values, np.ndarray | None, str]:
+    """What a test's frequencies count: the units, the unit of each value (None: itself), and the mark of such
+    a key in Comparison.frequencies.
 
     "john *" is every given name that begins with john, "kim@example.org *" every address of that mailbox,
     "kim@ *" every address of that local part, "london *" every postal code that belongs to London.
     """
     if test == "same_first_name":
-        return strings.str.extract(r"^(\S+)") + " *"
-    if test in ("same_mailbox", "area_of_city"):
-        return strings + " *"
+        return *values.derived(first_tokens), " *"
     if test == "same_local_part":
-        return strings.str.extract(r"^(.+)@") + "@ *"
-    return strings
+        return *values.derived(local_parts), "@ *"
+    return values, None, " *" if test in ("same_mailbox", "area_of_city") else ""
 
 
 def frequency_column(comparison: Comparison, test: str) -> str:
@@ -43,28 +51,48 @@ def frequency_column(comparison: Comparison, test: str) -> str:
 
 def value_frequencies(comparison: Comparison, test: str, values: Values) -> np.ndarray:
     """The frequency of each distinct value, with `rare_frequency` for those the model does not hold."""
-    wanted = pl.DataFrame({"value": frequency_key(test, values.strings)})
-    known = pl.DataFrame(
-        {"value": list(comparison.frequencies), "frequency": list(comparison.frequencies.values())},
-        schema={"value": pl.String, "frequency": pl.Float64},
+    units, unit_of, mark = frequency_units(test, values)
+    known = (
+        pl.DataFrame(
+            {"key": list(comparison.frequencies), "frequency": list(comparison.frequencies.values())},
+            schema={"key": pl.String, "frequency": pl.Float64},
+        )
+        .filter(pl.col("key").str.ends_with(mark))
+        .with_columns(pl.col("key").str.strip_suffix(mark))
     )
-    found = wanted.join(known, on="value", how="left", maintain_order="left")["frequency"]
-    return found.fill_null(comparison.rare_frequency).to_numpy()
+    found = numbers_of(units, known["key"])
+    frequency = np.full(len(units) + 1, comparison.rare_frequency, dtype=np.float32)
+    frequency[found[found >= 0]] = known["frequency"].to_numpy()[found >= 0]
+    return frequency[:-1] if unit_of is None else frequency[unit_of]
 
 
-def shared_frequencies(batch: PairBatch, comparison: Comparison, test: str, rows: np.ndarray) -> np.ndarray:
-    """How frequent the value is that the pairs in `rows` agree on; the greater where the two sides differ."""
-    column = frequency_column(comparison, test)
-    frequency = value_frequencies(comparison, test, batch.values[column])
-    return np.maximum(frequency[batch.left[column][rows]], frequency[batch.right[column][rows]])
+class Frequencies:
+    """The frequencies of a model for the values of some profiles, looked up once per comparison and test."""
+
+    def __init__(self, profiles: NumberedProfiles):
+        self.profiles = profiles
+        self._known: dict[tuple[str, str], np.ndarray] = {}
+
+    def shared(self, compared: ComparedPairs, comparison: Comparison, test: str, rows) -> np.ndarray:
+        """How frequent the value is that the pairs in `rows` agree on; the greater where both sides differ."""
+        column = frequency_column(comparison, test)
+        if (comparison.name, test) not in self._known:
+            values = self.profiles.values[column]
+            self._known[comparison.name, test] = value_frequencies(comparison, test, values)
+        frequency = self._known[comparison.name, test]
+        left, right = compared.sides(column, rows)
+        return np.maximum(frequency[left], frequency[right])
 
 
-def pair_weights(batch: PairBatch, comparison: Comparison, level: np.ndarray) -> np.ndarray:
-    """log2(m / u) of each pair at its level (int8, one per pair), term frequency included; missing is 0.
+def pair_weights(
+    compared: ComparedPairs, comparison: Comparison, part: slice, frequencies: Frequencies
+) -> np.ndarray:
+    """log2(m / u) of each pair of a part at its level, term frequency included; missing is 0 (float32).
 
     Where Smith itself would say less than a name that is nearly Smith, both are given the middle of the
     two, so that more agreement never lowers the weight.
     """
+    level = compared.levels[comparison.name][part]
     fixed = np.array([declared.weight for declared in reversed(comparison.levels)] + [0.0], dtype=np.float32)
     weights = fixed[level]  # level -1 takes the last entry, 0
     if comparison.rare_frequency is None:
@@ -78,7 +106,7 @@ def pair_weights(batch: PairBatch, comparison: Comparison, level: np.ndarray) ->
         rows = np.flatnonzero((level <= number) & (weights > 0))
         if not len(rows):
             continue
-        frequency = shared_frequencies(batch, comparison, declared.test, rows)
+        frequency = frequencies.shared(compared, comparison, declared.test, rows + part.start)
         by_frequency = np.maximum(np.log2(declared.m / frequency), fixed[0]).astype(np.float32)
         by_frequency = np.maximum(by_frequency, (by_frequency + fixed[number - 1]) / 2)
         own = level[rows] == number
@@ -108,16 +136,16 @@ def household_weight(
 
 
 def weigh(
-    batch: PairBatch, levels: dict[str, np.ndarray], model: Model, profiles: int
+    compared: ComparedPairs, model: Model, profiles: int, part: slice, frequencies: Frequencies
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """The weights of every comparison, the household's part, and the match weight (log2 odds), one per
-    pair."""
+    """The weights of every comparison, the household's part, and the match weight (log2 odds), one per pair
+    of the part."""
     weights = {
-        comparison.name: pair_weights(batch, comparison, levels[comparison.name])
+        comparison.name: pair_weights(compared, comparison, part, frequencies)
         for comparison in model.comparisons
     }
     priors = model.priors(profiles)
-    household = household_weight(weights, model.comparisons, priors, len(batch))
+    household = household_weight(weights, model.comparisons, priors, part.stop - part.start)
     prior_weight = np.float32(np.log2(priors[0] / (1 - priors[0] - priors[1])))
     total = np.clip(prior_weight + sum(weights.values()) + household, -MAX_WEIGHT, MAX_WEIGHT)
     return weights, household, total.astype(np.float64)
@@ -140,24 +168,37 @@ def score(
     confidence (0 to 100), decision. Raises KeyError for a pair whose profile is not given. Source: Fellegi
     & Sunter (1969); Winkler (2000) for the frequencies.
     """
-    batch = PairBatch(profiles, pairs, model.junk, model.places)
-    levels = compare(batch, model.comparisons)
-    weights, household, total = weigh(batch, levels, model, total_profiles or profiles.height)
-    probability = probabilities(total)
-    decision = (probability >= model.flag_review).astype(np.uint8) + (probability >= model.auto_merge)
-    return pl.DataFrame(
-        {
-            "left_key": pairs["left_key"],
-            "right_key": pairs["right_key"],
-            **{f"level_{name}": level for name, level in levels.items()},
-            **{f"weight_{name}": weight for name, weight in weights.items()},
-            "household_weight": household.astype(np.float32),
-            "match_weight": total,
-            "match_probability": probability,
-            "confidence": 100 * probability,
-            "decision": pl.Series(decision, dtype=pl.UInt8).cat.to(DECISIONS),
-        }
-    )
+    numbered = NumberedProfiles(profiles, model.junk)
+    left, right = numbered.rows(pairs["left_key"]), numbered.rows(pairs["right_key"])
+    compared = ComparedPairs(numbered, left, right, model.comparisons, model.places)
+    return next(score_in_parts(compared, model, total_profiles or profiles.height, max(1, pairs.height)))
+
+
+def score_in_parts(
+    compared: ComparedPairs, model: Model, total_profiles: int, part_pairs: int
+) -> Iterator[pl.DataFrame]:
+    """As `score`, of pairs already compared with this model's comparisons, junk and places: `part_pairs` of
+    them at a time, in their order; one empty part where there are none."""
+    frequencies = Frequencies(compared.profiles)
+    keys = compared.profiles.keys
+    for start in range(0, max(1, len(compared)), part_pairs):
+        part = slice(start, min(start + part_pairs, len(compared)))
+        weights, household, total = weigh(compared, model, total_profiles, part, frequencies)
+        probability = probabilities(total)
+        decision = (probability >= model.flag_review).astype(np.uint8) + (probability >= model.auto_merge)
+        yield pl.DataFrame(
+            {
+                "left_key": keys[compared.rows[0][part]],
+                "right_key": keys[compared.rows[1][part]],
+                **{f"level_{name}": level[part] for name, level in compared.levels.items()},
+                **{f"weight_{name}": weight for name, weight in weights.items()},
+                "household_weight": household.astype(np.float32),
+                "match_weight": total,
+                "match_probability": probability,
+                "confidence": 100 * probability,
+                "decision": pl.Series(decision, dtype=pl.UInt8).cat.to(DECISIONS),
+            }
+        )
 
 
 def self_match(profiles: pl.DataFrame, model: Model, total_profiles: int | None = None) -> pl.DataFrame:

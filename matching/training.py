@@ -23,86 +23,80 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from matching.blocking import parse_term
-from matching.comparisons import MISSING, PairBatch, compare, number_values, postal_area
+from matching.comparisons import MISSING, ComparedPairs, NumberedProfiles, postal_areas
 from matching.model import Comparison, Model
-from matching.scoring import frequency_column, frequency_key, probabilities, shared_frequencies, weigh
+from matching.scoring import Frequencies, frequency_column, frequency_units
 
 LIKELY_MATCH = 0.9
 # Attributes that belong to one person or home, whose value is junk when strangers share it.
 OWN_ATTRIBUTES = ("email", "phone", "national_id")
 # Tests of a city against a postal code.
 ACROSS = ("area_of_city", "outside_city")
-NOTHING = pl.Series([None], dtype=pl.String)
+# A frequency below 2^-RAREST counts as that in the patterns of EM.
+RAREST = 31
 MOST_HOMES = 5
 MIN_CITY = 5
 
 
-def train(profiles: pl.DataFrame, pairs: pl.DataFrame, model: Model) -> Model:
-    """`model` with all its probabilities estimated from the data.
+def train(
+    profiles: pl.DataFrame, pairs: pl.DataFrame, model: Model, junk: dict[str, list[str]] | None = None
+) -> Model:
+    """`model` with all its probabilities estimated from the data; see `train_and_compare`."""
+    return train_and_compare(profiles, pairs, model, junk)[0]
+
+
+def train_and_compare(
+    profiles: pl.DataFrame, pairs: pl.DataFrame, model: Model, junk: dict[str, list[str]] | None = None
+) -> tuple[Model, ComparedPairs]:
+    """`model` with all its probabilities estimated from the data, and the pairs as it compares them.
 
     profiles: as for scoring.score, with record_count. pairs: left_key, right_key and rules, the blocking
-    rules that found the pair as bits (bit n for the n-th rule of model.blocking). With fewer than
-    min_training_pairs pairs the written probabilities stay and `notes` says so. The result depends on
-    nothing but the arguments.
+    rules that found the pair as bits (bit n for the n-th rule of model.blocking); pairs of a profile with
+    itself are compared and not trained on. junk: attribute -> values to set aside; by default they are found
+    here. With fewer than min_training_pairs pairs the written probabilities stay and `notes` says so. The
+    result depends on nothing but the arguments.
     """
     settings = model.training
     profiles = profiles.sort("profile_key")
-    junk = junk_values(profiles, settings.junk_names, settings.junk_dominant_share)
-    model = replace(
-        model,
-        junk={name: found["value"].to_list() for name, found in junk.items()},
-        profiles=profiles.height,
-        training_pairs=pairs.height,
-    )
-    if pairs.height < settings.min_training_pairs:
+    if junk is None:
+        found = junk_values(profiles, settings.junk_names, settings.junk_dominant_share)
+        junk = {name: values["value"].to_list() for name, values in found.items()}
+    numbered = NumberedProfiles(profiles, junk)
+    left, right = numbered.rows(pairs["left_key"]), numbered.rows(pairs["right_key"])
+    compared = ComparedPairs(numbered, left, right, model.comparisons)
+    counted = compared.rows[0] != compared.rows[1]
+    model = replace(model, junk=junk, profiles=profiles.height, training_pairs=int(counted.sum()))
+    if model.training_pairs < settings.min_training_pairs:
         note = (
-            f"{pairs.height} candidate pairs are too few to train on ({settings.min_training_pairs} needed): "
-            "the probabilities written in model.toml are used"
+            f"{model.training_pairs} candidate pairs are too few to train on ({settings.min_training_pairs} "
+            "needed): the probabilities written in model.toml are used"
         )
-        return replace(model, notes=(note,))
-    found_pairs = pairs.height
-    pairs = thin(pairs, settings.max_training_pairs)
-    batch = PairBatch(profiles, pairs, model.junk)
-    levels = compare(batch, model.comparisons)
-    strangers = RandomPairs(profiles, model, settings.random_pairs, settings.seed)
+        return replace(model, notes=(note,)), compared
+    strangers = RandomPairs(numbered, model, settings.random_pairs, settings.seed)
     free = free_attributes(pairs["rules"].to_numpy(), model)
     persons = np.arange(profiles.height)
     holders: dict[str, np.ndarray] = {}
-    held = number_held_values(profiles, model)
+    held = number_held_values(numbered, model)
     written = model
     for _ in range(settings.rounds):
-        model = estimate_strangers(model, written, profiles, persons, holders, held, strangers)
-        patterns = count_patterns(batch, levels, free, model)
-        patterns = replace(patterns, counts=patterns.counts * (found_pairs / pairs.height))
-        model = expectation_maximisation(
-            patterns, model, written, profiles.height * (profiles.height - 1) / 2
+        model = estimate_strangers(model, written, numbered, persons, holders, held, strangers)
+        patterns, of_pair = count_patterns(compared, counted, free, model)
+        model = in_order(
+            expectation_maximisation(patterns, model, written, profiles.height * (profiles.height - 1) / 2)
         )
-        model = in_order(model)
-        weights, _, total = weigh(batch, levels, model, profiles.height)
-        persons = provisional_persons(batch, probabilities(total) >= LIKELY_MATCH, profiles.height)
-        holders = value_holders(batch, levels, weights, persons, model)
-        model = replace(model, places=learn_places(profiles, persons))
-        batch.read_places(model.places)
-        levels |= compare(batch, [model.comparison("city")])
-        strangers.read_places(model)
-    model = estimate_strangers(model, written, profiles, persons, holders, held, strangers)
-    return in_order(model)
+        ratios, probability = match_patterns(patterns, model)
+        persons = join_rows(compared, (probability >= LIKELY_MATCH)[of_pair])
+        holders = value_holders(compared, ratios, of_pair, persons, model)
+        model = replace(model, places=learn_places(numbered, persons))
+        compared.read_places(model.places)
+        strangers.compared.read_places(model.places)
+    model = estimate_strangers(model, written, numbered, persons, holders, held, strangers)
+    return in_order(model), compared
 
 
-def thin(pairs: pl.DataFrame, limit: int) -> pl.DataFrame:
-    """At most about `limit` pairs, chosen by a hash of their keys; all of them where they are fewer."""
-    if pairs.height <= limit:
-        return pairs
-    # Splitmix-like odd multipliers: which pairs stay depends on the pairs alone.
-    left = pairs["left_key"].to_numpy().astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    right = pairs["right_key"].to_numpy().astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
-    mixed = (left ^ (right >> np.uint64(7)) ^ (right << np.uint64(11))) >> np.uint64(11)
-    return pairs.filter(pl.Series(mixed < np.uint64(limit / pairs.height * 2**53)))
-
-
-def provisional_persons(batch: PairBatch, match: np.ndarray, profiles: int) -> np.ndarray:
+def join_rows(compared: ComparedPairs, match: np.ndarray) -> np.ndarray:
     """A person number per profile row: the connected components of the likely matches."""
-    return _components(profiles, batch.rows[0][match], batch.rows[1][match])
+    return _components(len(compared.profiles), compared.rows[0][match], compared.rows[1][match])
 
 
 def _components(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -111,26 +105,23 @@ def _components(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def value_holders(
-    batch: PairBatch,
-    levels: dict[str, np.ndarray],
-    weights: dict[str, np.ndarray],
-    persons: np.ndarray,
-    model: Model,
+    compared: ComparedPairs, ratios: np.ndarray, of_pair: np.ndarray, persons: np.ndarray, model: Model
 ) -> dict[str, np.ndarray]:
     """Persons as the holders of an own attribute (email, phone, national id) are counted.
 
     Two records with the same mailbox and nothing else to compare are not proof that strangers share
     mailboxes. So provisional persons who agree on the value are one holder, unless the rest of their
-    records speaks against it.
+    records speaks against it. ratios: m / u of each comparison (a row each) and pattern.
     """
-    everything = sum(weights.values())
+    everything = ratios.prod(0)
     holders = {}
-    for attribute in OWN_ATTRIBUTES:
-        agree = levels[attribute] == len(model.comparison(attribute).levels) - 1
-        rest = everything - weights[attribute]
-        same = agree & (rest >= 0)
-        joined = _components(persons.max() + 1, persons[batch.rows[0][same]], persons[batch.rows[1][same]])
-        holders[attribute] = joined[persons]
+    for place, comparison in enumerate(model.comparisons):
+        if comparison.name in OWN_ATTRIBUTES:
+            not_against = everything >= ratios[place]
+            same = compared.levels[comparison.name] == len(comparison.levels) - 1
+            same &= not_against[of_pair]
+            left, right = persons[compared.rows[0][same]], persons[compared.rows[1][same]]
+            holders[comparison.name] = _components(persons.max() + 1, left, right)[persons]
     return holders
 
 
@@ -167,31 +158,24 @@ def junk_values(profiles: pl.DataFrame, names: int, dominant_share: float) -> di
 class RandomPairs:
     """Random pairs of profiles and their levels, compared once and used in every round."""
 
-    def __init__(self, profiles: pl.DataFrame, model: Model, count: int, seed: int):
-        count = min(count, profiles.height * (profiles.height - 1) // 2)
-        draw = np.random.default_rng(seed).integers(0, profiles.height, size=(2, count))
-        self.left, self.right = draw[:, draw[0] != draw[1]]
-        keys = profiles["profile_key"]
-        drawn = pl.DataFrame({"left_key": keys[self.left], "right_key": keys[self.right]})
-        self.batch = PairBatch(profiles, drawn, model.junk)
-        self.levels = compare(self.batch, model.comparisons)
-
-    def read_places(self, model: Model) -> None:
-        """Compares the cities again, with the postal areas that the model now knows."""
-        self.batch.read_places(model.places)
-        self.levels |= compare(self.batch, [model.comparison("city")])
+    def __init__(self, profiles: NumberedProfiles, model: Model, count: int, seed: int):
+        count = min(count, len(profiles) * (len(profiles) - 1) // 2)
+        draw = np.random.default_rng(seed).integers(0, len(profiles), size=(2, count))
+        left, right = draw[:, draw[0] != draw[1]]
+        self.compared = ComparedPairs(profiles, left, right, model.comparisons)
 
     def level_counts(self, comparison: Comparison, persons: np.ndarray) -> np.ndarray:
         """How many pairs of different persons stand at each level (index = level number)."""
-        level = self.levels[comparison.name]
-        kept = level[(level != MISSING) & (persons[self.left] != persons[self.right])]
+        level = self.compared.levels[comparison.name]
+        left, right = self.compared.rows
+        kept = level[(level != MISSING) & (persons[left] != persons[right])]
         return np.bincount(kept, minlength=len(comparison.levels))
 
 
 def estimate_strangers(
     model: Model,
     written: Model,
-    profiles: pl.DataFrame,
+    profiles: NumberedProfiles,
     persons: np.ndarray,
     holders: dict[str, np.ndarray],
     held: dict,
@@ -204,15 +188,12 @@ def estimate_strangers(
         expected = np.array([level.u for level in reversed(written.comparison(comparison.name).levels)])
         # As if one pair had been seen before, in as many as the written u needs for it (Gamma prior).
         u = (counts + 1) / (counts.sum() + 1 / expected)
-        frequencies, rare = value_shares(
+        frequencies, rare, by_chance = value_shares(
             comparison, profiles, holders.get(comparison.name, persons), held, model
         )
         levels = comparison.levels
         if rare is not None:
-            top = len(levels) - 1
-            whole = np.array([share for value, share in frequencies.items() if not value.endswith(" *")])
-            unseen = max(0.0, 1 - whole.sum())
-            u[top] = (whole**2).sum() + unseen * rare
+            u[len(levels) - 1] = by_chance
         u /= u.sum()
         levels = tuple(
             replace(level, u=float(u[len(levels) - 1 - place])) for place, level in enumerate(levels)
@@ -221,42 +202,65 @@ def estimate_strangers(
     return replace(model, comparisons=tuple(comparisons))
 
 
-def number_held_values(profiles: pl.DataFrame, model: Model) -> dict[tuple[str, str], tuple]:
-    """(comparison, test) -> the values that its frequencies count, and each profile's number among them."""
+@dataclass(frozen=True)
+class HeldValues:
+    """The values that a test's frequencies count: those of several profiles, and how many are of one."""
+
+    keys: pl.Series  # under which Comparison.frequencies holds them
+    profile: np.ndarray  # rows of the profiles that have a value which others have too
+    value: np.ndarray  # its number
+    once: int  # values that one profile only has
+
+
+def number_held_values(profiles: NumberedProfiles, model: Model) -> dict[tuple[str, str], HeldValues]:
+    """(comparison, test) -> the values that its frequencies count."""
     held = {}
     for comparison in model.comparisons:
         for level in comparison.levels:
-            if level.term_frequency and level.test != "area_of_city":
-                column = profiles[frequency_column(comparison, level.test)].cast(pl.String)
-                junk = column.is_in(model.junk.get(comparison.name, []))
-                column = frequency_key(level.test, column.zip_with(~junk.fill_null(False), NOTHING))
-                held[comparison.name, level.test] = number_values([column])
+            if not level.term_frequency or level.test == "area_of_city":
+                continue
+            column = frequency_column(comparison, level.test)
+            units, unit_of, mark = frequency_units(level.test, profiles.values[column])
+            codes = profiles.codes[column]
+            if column != comparison.name:
+                # The mailbox of an address that is nobody's own.
+                codes = np.where(profiles.codes[comparison.name] >= 0, codes, MISSING)
+            if unit_of is not None and len(unit_of):
+                codes = np.where(codes >= 0, unit_of[codes], MISSING)
+            holders = np.bincount(codes[codes >= 0], minlength=len(units))
+            several = np.flatnonzero((codes >= 0) & (holders[codes] > 1 if len(units) else False))
+            held[comparison.name, level.test] = HeldValues(
+                keys=units.strings + mark,
+                profile=several,
+                value=codes[several].astype(np.int64),
+                once=int((holders == 1).sum()),
+            )
     return held
 
 
 def value_shares(
-    comparison: Comparison, profiles: pl.DataFrame, persons: np.ndarray, held: dict, model: Model
-) -> tuple[dict[str, float], float | None]:
-    """The share of persons who have each value, and the share of one that is seen in one person only."""
-    shares, rare = {}, None
+    comparison: Comparison, profiles: NumberedProfiles, persons: np.ndarray, held: dict, model: Model
+) -> tuple[dict[str, float], float | None, float | None]:
+    """The share of persons who have each value, the share of one that is seen in one person only, and the
+    chance that two persons have the same."""
+    shares, rare, by_chance = {}, None, None
     for level in comparison.levels:
         if not level.term_frequency:
             continue
         if level.test == "area_of_city":
             shares |= place_shares(profiles, persons, model.places)
             continue
-        values, (codes,) = held[comparison.name, level.test]
-        known = np.flatnonzero(codes >= 0)
-        if not len(known):
+        values = held[comparison.name, level.test]
+        if not values.once and not len(values.profile):
             continue
-        once_each = pl.Series(codes[known].astype(np.int64) * len(persons) + persons[known]).unique()
-        holders = np.bincount((once_each // len(persons)).to_numpy(), minlength=len(values))
-        total = holders.sum()
-        once, twice = (holders == 1).sum(), (holders == 2).sum()
+        once_each = pl.Series(values.value * len(persons) + persons[values.profile]).unique()
+        holders = np.bincount((once_each // len(persons)).to_numpy(), minlength=len(values.keys))
+        total = values.once + holders.sum()
+        once, twice = values.once + (holders == 1).sum(), (holders == 2).sum()
         discount = once / (once + 2 * twice + 1) if once else 0.5
         several = np.flatnonzero(holders > 1)
         frequent = (
-            pl.DataFrame({"value": values.strings.gather(several), "persons": holders[several]})
+            pl.DataFrame({"value": values.keys.gather(several), "persons": holders[several]})
             .sort(["persons", "value"], descending=[True, False])
             .head(model.training.max_frequencies)
             .select("value", share=(pl.col("persons") - discount) / total)
@@ -264,23 +268,27 @@ def value_shares(
         shares |= dict(zip(frequent["value"].to_list(), frequent["share"].to_list(), strict=True))
         if rare is None:
             rare = float((1 - discount) / total)
-    return shares, rare
+            share = frequent["share"].to_numpy()
+            by_chance = float((share**2).sum() + max(0.0, 1 - share.sum()) * rare)
+    return shares, rare, by_chance
 
 
-def homes(profiles: pl.DataFrame, persons: np.ndarray) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Which persons have which city, and which postal area; each once."""
-    areas = postal_area(profiles["postal_code"])
+def homes(profiles: NumberedProfiles, persons: np.ndarray) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Which persons have which city, and which postal area (as numbers); each once."""
+    _, area_of = profiles.values["postal_code"].derived(postal_areas)
+    postal = profiles.codes["postal_code"]
+    areas = np.where(postal >= 0, area_of[postal] if len(area_of) else MISSING, MISSING)
     return tuple(
         pl.DataFrame({name: column, "person": persons})
-        .drop_nulls()
+        .filter(pl.col(name) >= 0)
         .unique()
         # Whoever has many places is no single person.
         .filter(pl.len().over("person") <= MOST_HOMES)
-        for name, column in (("city", profiles["city"]), ("area", areas))
+        for name, column in (("city", profiles.codes["city"]), ("area", areas))
     )
 
 
-def learn_places(profiles: pl.DataFrame, persons: np.ndarray) -> dict[str, list[str]]:
+def learn_places(profiles: NumberedProfiles, persons: np.ndarray) -> dict[str, list[str]]:
     """City -> postal areas that belong to it, learnt from persons who have both, in one record or in several.
 
     An area belongs to a city when at least two persons have both, and four times as many as chance would
@@ -301,16 +309,23 @@ def learn_places(profiles: pl.DataFrame, persons: np.ndarray) -> dict[str, list[
         (pl.col("of_city") >= MIN_CITY)
         & (pl.col("persons") >= 2)
         & (pl.col("persons") * pl.col("all") >= 4 * pl.col("of_city") * pl.col("of_area"))
+    )
+    area_names, _ = profiles.values["postal_code"].derived(postal_areas)
+    belonging = belonging.select(
+        city=profiles.values["city"].strings.gather(belonging["city"]),
+        area=area_names.strings.gather(belonging["area"]),
     ).sort("city", "area")
     return dict(belonging.group_by("city", maintain_order=True).agg("area").rows())
 
 
 def place_shares(
-    profiles: pl.DataFrame, persons: np.ndarray, places: dict[str, list[str]]
+    profiles: NumberedProfiles, persons: np.ndarray, places: dict[str, list[str]]
 ) -> dict[str, float]:
     """Per city the share of persons with a postal code whose area belongs to it."""
     _, areas = homes(profiles, persons)
+    area_names, _ = profiles.values["postal_code"].derived(postal_areas)
     share = areas.group_by("area").agg(share=pl.len() / areas.height)
+    share = share.with_columns(area=area_names.strings.gather(share["area"]))
     return {
         f"{city} *": max(found, 1 / areas.height)
         for city, found in pl.DataFrame(
@@ -318,7 +333,7 @@ def place_shares(
             schema={"city": pl.String, "area": pl.List(pl.String)},
         )
         .explode("area")
-        .join(share, on="area")
+        .join(share, on="area", maintain_order="left")
         .group_by("city", maintain_order=True)
         .agg(pl.col("share").sum())
         .rows()
@@ -349,36 +364,76 @@ class Patterns:
 
     levels: np.ndarray  # int8, -1 missing
     log_u: np.ndarray  # log2 of u at that level and frequency
-    free: np.ndarray  # bool: may be counted for m
+    free: np.ndarray  # pairs with this pattern that may be counted for m
     counts: np.ndarray  # pairs with this pattern
 
 
-def count_patterns(batch: PairBatch, levels: dict, free: dict, model: Model) -> Patterns:
-    """The pairs as patterns of levels; where frequency tells, u is part of the pattern, to the next power
-    of two."""
-    columns = {}
+def count_patterns(
+    compared: ComparedPairs, counted: np.ndarray, free: dict[str, np.ndarray], model: Model
+) -> tuple[Patterns, np.ndarray]:
+    """The pairs as patterns of levels, and the pattern of each pair.
+
+    Where frequency tells, u is part of the pattern, to the next power of two. counted: which pairs count.
+    """
+    frequencies = Frequencies(compared.profiles)
+    of_pair = np.zeros(len(compared), dtype=np.int32)
+    levels, log_us = [], []
     for comparison in model.comparisons:
-        level = levels[comparison.name]
-        u = np.array([declared.u for declared in reversed(comparison.levels)] + [1.0])
-        log_u = np.log2(u)[level]
+        level = compared.levels[comparison.name]
+        # An outcome is a level, or a level and a power of two.
+        outcome = (level + 1).astype(np.int16)
+        level_of = list(range(-1, len(comparison.levels)))
+        log_u = [0.0, *(np.log2(declared.u) for declared in reversed(comparison.levels))]
         if comparison.rare_frequency is not None:
             for place, declared in enumerate(comparison.levels):
                 if declared.term_frequency:
-                    rows = np.flatnonzero(level == len(comparison.levels) - 1 - place)
-                    shared = shared_frequencies(batch, comparison, declared.test, rows)
-                    log_u[rows] = np.round(np.log2(shared))
-        columns[f"{comparison.name} level"] = level
-        columns[f"{comparison.name} log_u"] = log_u
-        columns[f"{comparison.name} free"] = free[comparison.name]
-    counted = pl.DataFrame(columns).group_by(list(columns), maintain_order=True).len("count")
-    names = [comparison.name for comparison in model.comparisons]
-
-    def matrix(part: str) -> np.ndarray:
-        return np.column_stack([counted[f"{name} {part}"].to_numpy() for name in names])
-
-    return Patterns(
-        matrix("level"), matrix("log_u"), matrix("free"), counted["count"].to_numpy().astype(float)
+                    own = len(comparison.levels) - 1 - place
+                    rows = np.flatnonzero(level == own)
+                    shared = frequencies.shared(compared, comparison, declared.test, rows)
+                    outcome[rows] = len(level_of) + np.clip(np.rint(-np.log2(shared)), 0, RAREST)
+                    level_of += [own] * (RAREST + 1)
+                    log_u += [-float(power) for power in range(RAREST + 1)]
+        of_pair = of_pair * np.int32(len(level_of)) + outcome
+        seen = np.zeros((of_pair.max(initial=0) + 1), dtype=bool)
+        seen[of_pair] = True
+        distinct = np.flatnonzero(seen)
+        number = np.cumsum(seen, dtype=np.int32) - 1
+        of_pair = number[of_pair]
+        before, outcome = np.divmod(distinct, len(level_of))
+        levels = [column[before] for column in levels] + [np.array(level_of, dtype=np.int8)[outcome]]
+        log_us = [column[before] for column in log_us] + [np.array(log_u)[outcome]]
+    count = len(levels[0])
+    patterns = Patterns(
+        levels=np.column_stack(levels),
+        log_u=np.column_stack(log_us),
+        free=np.column_stack(
+            [
+                np.bincount(of_pair[free[comparison.name] & counted], minlength=count)
+                for comparison in model.comparisons
+            ]
+        ).astype(float),
+        counts=np.bincount(of_pair[counted], minlength=count).astype(float),
     )
+    return patterns, of_pair
+
+
+def match_patterns(patterns: Patterns, model: Model) -> tuple[np.ndarray, np.ndarray]:
+    """Of each pattern the likelihood ratio m / u by comparison (one row each), and the match probability."""
+    m, shared, prior, household_prior = _parameters(model)
+    ratios = np.array([_ratio(patterns, k, chances) for k, chances in enumerate(m)])
+    person = prior * ratios.prod(0)
+    household = household_prior * (shared[:, None] * ratios + (1 - shared)[:, None]).prod(0)
+    return ratios, person / (person + household + 1 - prior - household_prior)
+
+
+def _parameters(model: Model) -> tuple[list[np.ndarray], np.ndarray, float, float]:
+    m = [np.array([level.m for level in reversed(comparison.levels)]) for comparison in model.comparisons]
+    return m, np.array([comparison.shared for comparison in model.comparisons]), *model.priors(model.profiles)
+
+
+def _ratio(patterns: Patterns, k: int, m: np.ndarray) -> np.ndarray:
+    """m / u of each pattern in its k-th comparison; missing, whose u is 1, is 1."""
+    return np.append(m, 1.0)[patterns.levels[:, k]] * np.exp2(-patterns.log_u[:, k])
 
 
 def expectation_maximisation(patterns: Patterns, model: Model, written: Model, total_pairs: float) -> Model:
@@ -388,41 +443,32 @@ def expectation_maximisation(patterns: Patterns, model: Model, written: Model, t
     among strangers), strangers (u). total_pairs: all pairs of profiles; those in no pattern are strangers.
     """
     comparisons = model.comparisons
-    width = len(comparisons)
-    m = [np.array([level.m for level in reversed(comparison.levels)]) for comparison in comparisons]
-    expected = [
-        np.array([level.m for level in reversed(written.comparison(comparison.name).levels)])
-        for comparison in comparisons
-    ]
-    shared = np.array([comparison.shared for comparison in comparisons])
-    may_share = shared > 0
-    present = patterns.levels >= 0
-    prior, household_prior = model.priors(model.profiles)
-    support = np.zeros(width)
+    m, shared, prior, household_prior = _parameters(model)
+    expected = _parameters(written)[0]
+    weight = model.training.prior_pairs
+    compared = [k for k in range(len(comparisons)) if (patterns.levels[:, k] >= 0).any()]
+    inverse_u = {k: np.exp2(-patterns.log_u[:, k]) for k in compared}
+    outcome = {k: patterns.levels[:, k] + np.int64(1) for k in compared}  # 0 is missing
+    support = np.zeros(len(comparisons))
     for _ in range(model.training.iterations):
-        log_m = np.column_stack([np.log2(np.append(m[k], 1.0))[patterns.levels[:, k]] for k in range(width)])
-        ratio = np.where(present, log_m - patterns.log_u, 0.0)
-        likelihood = np.exp2(ratio.clip(-100, 60))
-        together = np.where(present & may_share, shared * likelihood + (1 - shared), 1.0)
-        person = prior * np.exp2(ratio.sum(1))
-        household = household_prior * together.prod(1)
+        ratio = {k: np.append(1.0, m[k])[outcome[k]] * inverse_u[k] for k in compared}
+        together = {k: shared[k] * ratio[k] + (1 - shared[k]) for k in compared if shared[k] > 0}
+        person = prior * np.prod(list(ratio.values()), axis=0)
+        household = household_prior * np.prod(list(together.values()), axis=0)
         everything = person + household + (1 - prior - household_prior)
-        person_count = patterns.counts * person / everything
+        is_person = person / everything
+        person_count = patterns.counts * is_person
         household_count = patterns.counts * household / everything
 
         before = np.concatenate([*m, shared])
-        for k in range(width):
-            counted = person_count * patterns.free[:, k] * present[:, k]
-            support[k] = counted.sum()
-            observed = np.bincount(
-                patterns.levels[present[:, k], k], counted[present[:, k]], minlength=len(m[k])
-            )
-            weight = model.training.prior_pairs
+        for k in compared:
+            observed = np.bincount(outcome[k], is_person * patterns.free[:, k], minlength=len(m[k]) + 1)[1:]
+            support[k] = observed.sum()
             m[k] = (observed + weight * expected[k]) / (observed.sum() + weight)
             m[k] = by_situation(comparisons[k], m[k])
             if comparisons[k].shared_is_learnt:
-                alike = household_count * present[:, k]
-                share = shared[k] * likelihood[:, k] / together[:, k]
+                alike = household_count * (outcome[k] > 0)
+                share = shared[k] * ratio[k] / together[k]
                 # Two pseudo-pairs, one of each kind, keep the share off 0 and 1.
                 shared[k] = ((alike * share).sum() + 1) / (alike.sum() + 2)
         prior = max(person_count.sum(), 1.0) / total_pairs

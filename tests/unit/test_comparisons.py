@@ -5,7 +5,7 @@ from datetime import date
 import polars as pl
 import pytest
 
-from matching.comparisons import ATTRIBUTES, MISSING, PairBatch, compare
+from matching.comparisons import ATTRIBUTES, MISSING, ComparedPairs, NumberedProfiles
 from matching.model import read_model
 
 MODEL = read_model()
@@ -21,9 +21,15 @@ def profiles_of(*records: dict) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
+def levels_of(profiles: pl.DataFrame, pairs: pl.DataFrame, ignored=None) -> dict:
+    numbered = NumberedProfiles(profiles, ignored)
+    left, right = numbered.rows(pairs["left_key"]), numbered.rows(pairs["right_key"])
+    return ComparedPairs(numbered, left, right, MODEL.comparisons).levels
+
+
 def level_name(left: dict, right: dict, attribute: str) -> str | None:
     pairs = pl.DataFrame({"left_key": [1], "right_key": [2]}, schema_overrides={"left_key": pl.Int64})
-    level = compare(PairBatch(profiles_of(left, right), pairs), MODEL.comparisons)[attribute][0]
+    level = levels_of(profiles_of(left, right), pairs)[attribute][0]
     return None if level == MISSING else MODEL.comparison(attribute).level(int(level)).name
 
 
@@ -111,15 +117,14 @@ def test_emails(left, right, expected):
 def test_ignored_values_are_missing():
     profiles = profiles_of({"phone": "+16175550101"}, {"phone": "+16175550101"})
     pairs = pl.DataFrame({"left_key": [1], "right_key": [2]})
-    batch = PairBatch(profiles, pairs, {"phone": ["+16175550101"]})
-    assert compare(batch, MODEL.comparisons)["phone"][0] == MISSING
+    assert levels_of(profiles, pairs, {"phone": ["+16175550101"]})["phone"][0] == MISSING
 
 
 def test_a_pair_of_an_unknown_profile_is_an_error():
     with pytest.raises(KeyError):
-        PairBatch(profiles_of({}, {}), pl.DataFrame({"left_key": [1], "right_key": [3]}))
+        levels_of(profiles_of({}, {}), pl.DataFrame({"left_key": [1], "right_key": [3]}))
 
 
 def test_no_pairs():
     pairs = pl.DataFrame(schema={"left_key": pl.Int64, "right_key": pl.Int64})
-    assert len(compare(PairBatch(profiles_of({}), pairs), MODEL.comparisons)["email"]) == 0
+    assert len(levels_of(profiles_of({}), pairs)["email"]) == 0

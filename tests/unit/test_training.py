@@ -6,10 +6,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from matching.comparisons import MISSING, PairBatch, compare
+from matching.comparisons import MISSING, ComparedPairs, NumberedProfiles
 from matching.model import read_model
-from matching.scoring import score
-from matching.training import Patterns, expectation_maximisation, in_order, junk_values, learn_places, train
+from matching.scoring import score, score_in_parts
+from matching.training import (
+    Patterns,
+    expectation_maximisation,
+    in_order,
+    junk_values,
+    learn_places,
+    train,
+    train_and_compare,
+)
 from tests.unit.test_comparisons import profiles_of
 
 WRITTEN = read_model()
@@ -66,7 +74,8 @@ def test_em_agrees_with_a_textbook_em():
     drawn[random.random(drawn.shape) < 0.2] = -1
     levels, counts = np.unique(drawn, axis=0, return_counts=True)
     log_u = np.column_stack([np.log2(np.append(u[k], 1.0))[levels[:, k]] for k in range(4)])
-    patterns = Patterns(levels, log_u, np.ones_like(levels, dtype=bool), counts.astype(float))
+    free = np.repeat(counts[:, None], 4, axis=1).astype(float)
+    patterns = Patterns(levels, log_u, free, counts.astype(float))
 
     trained = expectation_maximisation(patterns, model, model, total_pairs=20_000)
     expected_m, expected_prior = textbook_em(
@@ -204,13 +213,33 @@ def test_a_city_and_a_postal_code_meet_where_the_data_has_both():
     known = [{"family_name": f"name{n}", "city": "london", "postal_code": f"n{n % 3} 1ab"} for n in range(9)]
     other = [{"family_name": f"other{n}", "city": "york", "postal_code": f"yo{n % 3} 1ab"} for n in range(30)]
     profiles = profiles_of(*known, *other)
-    places = learn_places(profiles, np.arange(profiles.height))
+    places = learn_places(NumberedProfiles(profiles), np.arange(profiles.height))
     assert places["london"] == ["n0", "n1", "n2"]
     asked = profiles_of(
         {"city": "london"}, {"postal_code": "n2 9zz"}, {"postal_code": "yo1 7xx"}, {"city": "oslo"}
     )
-    pairs = pl.DataFrame({"left_key": [1, 1, 2], "right_key": [2, 3, 4]})
-    levels = compare(PairBatch(asked, pairs, places=places), WRITTEN.comparisons)["city"]
+    rows = np.array([0, 0, 1]), np.array([1, 2, 3])
+    compared = ComparedPairs(NumberedProfiles(asked), *rows, WRITTEN.comparisons, places)
+    levels = compared.levels["city"]
     city = WRITTEN.comparison("city")
     assert [city.level(int(level)).name for level in levels[:2]] == ["area_of_city", "outside_city"]
     assert levels[2] == MISSING
+    later = ComparedPairs(NumberedProfiles(asked), *rows, WRITTEN.comparisons)
+    assert set(later.levels["city"].tolist()) == {MISSING}
+    later.read_places(places)
+    assert later.levels["city"].tolist() == levels.tolist()
+
+
+def test_what_training_compared_scores_as_if_compared_anew():
+    profiles, pairs, _ = people(400, seed=11)
+    selves = profiles.select(left_key="profile_key", right_key="profile_key", rules=pl.lit(0, pl.Int64))
+    pairs = pl.concat([pairs.cast(pl.Int64), selves]).sort("left_key", "right_key")
+    model, compared = train_and_compare(profiles, pairs, WRITTEN)
+    parts = pl.concat(score_in_parts(compared, model, profiles.height, part_pairs=333))
+    assert parts.equals(score(profiles, pairs, model))
+    # A profile agrees with itself, whoever it is: nothing is learnt from that.
+    without = train(profiles, pairs.filter(pl.col("left_key") < pl.col("right_key")), WRITTEN)
+    assert model.prior == pytest.approx(without.prior, rel=1e-9)
+    for trained, expected in zip(model.comparisons, without.comparisons, strict=True):
+        assert [level.m for level in trained.levels] == pytest.approx([level.m for level in expected.levels])
+        assert [level.u for level in trained.levels] == pytest.approx([level.u for level in expected.levels])
