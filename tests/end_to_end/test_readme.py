@@ -113,8 +113,8 @@ def test_every_call_of_the_script_parses(tmp_path: Path):
     for call in sorted(calls - {""}):
         # `parse` is the script's own reading of its arguments; it ends 2 at what it does not know.
         checked = subprocess.run(
-            ["bash", "-c", 'source "$0" && cd "$1" && shift && parse "$@"', SCRIPT, tmp_path]
-            + shlex.split(call),
+            ["bash", "-c", 'source "$1" && shift && parse "$@"', "bash", SCRIPT, *shlex.split(call)],
+            cwd=tmp_path,
             capture_output=True,
             text=True,
         )
@@ -183,3 +183,16 @@ def test_its_queries_run_and_find_something(demo):
     for block, output in zip(typed, shown, strict=True):
         if r"\gset" not in block and "insert into" not in block:
             assert re.search(r"^\([1-9]\d* rows?\)$", output, re.M), block
+
+
+def test_the_example_of_own_data_ends_as_shown(pipelines, tmp_path: Path):
+    example = section("Your own data")
+    (tmp_path / "crm.toml").write_text(blocks("toml", example)[0])
+    delivered, shown = blocks("text", example)
+    crm = pipelines(tmp_path / "crm.toml")
+    crm.lake.put_many([("crm/people.csv", delivered.encode())])
+    crm.run()
+    names = [name.strip() for name in shown.splitlines()[0].split("|")]
+    rows = crm.query(f"select {', '.join(f'{name}::text' for name in names)} from gold.dim_customers")
+    assert rows == [tuple(cell.strip() for cell in line.split("|")) for line in shown.splitlines()[2:]]
+    assert crm.query("select reason from raw.rejected_records") == [("customer_no is empty",)]
