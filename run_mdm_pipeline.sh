@@ -483,7 +483,6 @@ main() {
         hold_home
         start_stores
         run_script ingestion/load_files.py --source "$source_name" "${command_arguments[@]}"
-        say "Now take them in: ./run_mdm_pipeline.sh --no-producers"
         ;;
     reset)
         if $is_sure; then

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from db.errors import ConfigurationError, MissingError, run_script
 from db.lake import SINGLE_PUT, Lake
-from db.settings import settings
+from db.settings import PROJECT, Settings, settings
 from ingestion.readers import ENDINGS
 from ingestion.sources import Source, read_sources
 
@@ -35,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     for path in arguments.files:
         _check(path)
     load_files(Lake.from_settings(), sources[arguments.source], arguments.files)
-    own = "" if arguments.sources == settings.mdm_sources_file else f" --sources {arguments.sources}"
+    is_shipped = arguments.sources == PROJECT / Settings.mdm_sources_file
+    own = "" if is_shipped else f" --sources {arguments.sources}"
     print(f"To take them in: ./run_mdm_pipeline.sh --no-producers{own}")
     return 0
 

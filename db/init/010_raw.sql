@@ -70,77 +70,41 @@ create table if not exists raw.erasure_secret (
     secret bytea not null check (length(secret) between 32 and 64)
 );
 comment on table raw.erasure_secret is
-'The one key of raw.erased_hash, made at random with the database';
+'One row: the key of raw.erased_hash, made at random. Keep it out of dumps that leave the house';
 insert into raw.erasure_secret (secret)
 values (uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
 on conflict do nothing;
+revoke all on raw.erasure_secret from public;
 
--- HMAC-SHA256 (RFC 2104) of a source record under the database's secret.
-create or replace function raw.erased_hash(source_system text, record_id text)
+-- HMAC-SHA256 (RFC 2104) for keys of up to 64 bytes.
+create or replace function raw.hmac_sha256(message bytea, key bytea)
 returns bytea
-language sql stable strict parallel safe
+language plpgsql immutable strict
 as $function$
-    with pads as (
-        select
-            string_agg(
-                set_byte('\x00', 0, coalesce(key_byte, 0) # 54),
-                null order by position
-            ) as inner_pad,
-            string_agg(
-                set_byte('\x00', 0, coalesce(key_byte, 0) # 92),
-                null order by position
-            ) as outer_pad
-        from raw.erasure_secret,
-            generate_series(0, 63) as position,
-            lateral (
-                select case
-                    when position < length(secret) then get_byte(secret, position)
-                end as key_byte
-            ) as key_bytes
-    )
-
-    select sha256(
-        outer_pad || sha256(
-            inner_pad
-            || convert_to(source_system || chr(31) || record_id, 'UTF8')
-        )
-    )
-    from pads
+declare
+    inner_pad bytea := decode(repeat('36', 64), 'hex');
+    outer_pad bytea := decode(repeat('5c', 64), 'hex');
+begin
+    for place in 0..length(key) - 1 loop
+        inner_pad := set_byte(
+            inner_pad, place, get_byte(inner_pad, place) # get_byte(key, place)
+        );
+        outer_pad := set_byte(
+            outer_pad, place, get_byte(outer_pad, place) # get_byte(key, place)
+        );
+    end loop;
+    return sha256(outer_pad || sha256(inner_pad || message));
+end
 $function$;
 
--- Make the table of a source, one row per delivered line, if it is not there.
--- What came after a run is found by its objects: an index on run_id beside the
--- key would make loading a third slower.
-create or replace function raw.create_source_table(
-    source_system text, table_name text
-)
-returns void
-language plpgsql
+-- What is remembered of an erased source record.
+create or replace function raw.erased_hash(source_system text, record_id text)
+returns bytea
+language sql stable strict
 as $function$
-begin
-    execute format(
-        $ddl$
-        create table if not exists raw.%1$I (
-            object_id integer not null,
-            line_number integer not null,
-            run_id integer not null,
-            is_deleted boolean not null,
-            event_ts timestamptz not null,
-            record_key bigint not null generated always as (
-                identity.record_key(%2$L, record_id)
-            ) stored,
-            record_id text not null check (record_id <> ''),
-            payload json not null,
-            primary key (object_id, line_number)
-        )
-        $ddl$,
-        table_name,
-        source_system
-    );
-    execute format(
-        'comment on table raw.%I is %L',
-        table_name,
-        'One row per delivered line of ' || source_system
-    );
-end
+    select raw.hmac_sha256(
+        convert_to(erased_hash.source_system || chr(31) || erased_hash.record_id, 'UTF8'),
+        erasure_secret.secret
+    )
+    from raw.erasure_secret
 $function$;

@@ -1,26 +1,5 @@
 -- The right to be forgotten (GDPR, article 17): gold.erase_customer and the proof it leaves.
 
-create table if not exists raw.erasure_secret (
-    is_only_row boolean primary key default true check (is_only_row),
-    secret bytea not null check (length(secret) = 32)
-);
-comment on table raw.erasure_secret is
-'One row: the key of the hashes in raw.erased_records, made at random. Keep it out of dumps that leave the house';
-insert into raw.erasure_secret (secret)
-select
-    sha256(
-        uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
-    ) as secret
-on conflict do nothing;
-revoke all on raw.erasure_secret from public;
-
-create table if not exists raw.erased_records (
-    erased_hash bytea primary key,
-    erased_at timestamptz not null default now()
-);
-comment on table raw.erased_records is
-'One row per source record that was erased, as raw.erased_hash: a re-delivery of it is not taken in again';
-
 create table if not exists gold.erasures (
     erasure_id bigint generated always as identity primary key,
     global_customer_id uuid not null,
@@ -55,39 +34,6 @@ comment on table gold.erasure_objects is
 'One row per lake object with lines of erased people: to be rewritten, or rewritten. record_lines: first lines of records; text_lines: lines that could not be read';
 comment on column gold.erasure_objects.etag is
 'The ETag the object has had since it was last read or rewritten';
-
--- HMAC-SHA256 (RFC 2104) for keys of up to 64 bytes.
-create or replace function raw.hmac_sha256(message bytea, key bytea)
-returns bytea
-language plpgsql immutable strict
-as $function$
-declare
-    inner_pad bytea := decode(repeat('36', 64), 'hex');
-    outer_pad bytea := decode(repeat('5c', 64), 'hex');
-begin
-    for place in 0..length(key) - 1 loop
-        inner_pad := set_byte(
-            inner_pad, place, get_byte(inner_pad, place) # get_byte(key, place)
-        );
-        outer_pad := set_byte(
-            outer_pad, place, get_byte(outer_pad, place) # get_byte(key, place)
-        );
-    end loop;
-    return sha256(outer_pad || sha256(inner_pad || message));
-end
-$function$;
-
--- What is remembered of an erased source record.
-create or replace function raw.erased_hash(source_system text, record_id text)
-returns bytea
-language sql stable strict
-as $function$
-    select raw.hmac_sha256(
-        convert_to(erased_hash.source_system || chr(31) || erased_hash.record_id, 'UTF8'),
-        erasure_secret.secret
-    )
-    from raw.erasure_secret
-$function$;
 
 -- A regular expression that finds any of the values as a word of its own.
 create or replace function gold.values_pattern(search_values text[])

@@ -13,7 +13,7 @@ ROOMS = ("producers", "ingestion", "staging", "matching", "identity", "gold")
 FLOORS = ("db", *ROOMS)
 TOP = {
     "run_mdm_pipeline.sh", "docker-compose.yml", ".env.example", "pyproject.toml", "README.md", "LICENSE",
-    ".ci", ".gitignore", "docs", "tests", *FLOORS,
+    ".ci", ".gitignore", "tests", *FLOORS,
 }  # fmt: skip
 
 
