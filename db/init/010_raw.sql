@@ -108,3 +108,40 @@ as $function$
     )
     from raw.erasure_secret
 $function$;
+
+-- Make the table of a source, one row per delivered line, if it is not there.
+-- What came after a run is found by its objects: an index on run_id beside the
+-- key would make loading a third slower.
+create or replace function raw.create_source_table(
+    source_system text, table_name text
+)
+returns void
+language plpgsql
+as $function$
+begin
+    execute format(
+        $ddl$
+        create table if not exists raw.%1$I (
+            object_id integer not null,
+            line_number integer not null,
+            run_id integer not null,
+            is_deleted boolean not null,
+            event_ts timestamptz not null,
+            record_key bigint not null generated always as (
+                identity.record_key(%2$L, record_id)
+            ) stored,
+            record_id text not null check (record_id <> ''),
+            payload json not null,
+            primary key (object_id, line_number)
+        )
+        $ddl$,
+        table_name,
+        source_system
+    );
+    execute format(
+        'comment on table raw.%I is %L',
+        table_name,
+        'One row per delivered line of ' || source_system
+    );
+end
+$function$;
