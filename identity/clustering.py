@@ -156,7 +156,8 @@ class _Conflicts:
     """Which values of national_id and birth_date cannot belong to one person.
 
     Two values that differ by more than a typo contradict each other, unless a link of the same component
-    joins records that have them: then the difference was weighed with all the rest.
+    joins records that have them: then the difference was weighed with all the rest, and misspellings of the
+    same values stand with it.
     """
 
     def __init__(self, nodes: pl.DataFrame, links: _Pairs, component: np.ndarray):
@@ -197,13 +198,27 @@ class _Conflicts:
 
     def between(self, attribute: str, ones: set[int], others: set[int], component: int) -> bool:
         """Whether any two values of two groups of a component contradict each other."""
-        for one in ones:
-            for other in others:
-                if one != other:
-                    pair = (one, other) if one < other else (other, one)
-                    if (component, *pair) not in self.excused[attribute] and self._differ(attribute, *pair):
-                        return True
-        return False
+        return any(
+            self._apart(attribute, one, other)
+            and not self._is_excused(attribute, one, other, ones, others, component)
+            for one in ones
+            for other in others
+        )
+
+    def _apart(self, attribute: str, one: int, other: int) -> bool:
+        return one != other and self._differ(attribute, min(one, other), max(one, other))
+
+    def _is_excused(
+        self, attribute: str, one: int, other: int, ones: set, others: set, component: int
+    ) -> bool:
+        """Whether a link weighed this difference, or one of which this could be a misspelling."""
+        return any(
+            (component, min(near, far), max(near, far)) in self.excused[attribute]
+            and not self._apart(attribute, one, near)
+            and not self._apart(attribute, other, far)
+            for near in ones
+            for far in others
+        )
 
 
 def _ids_could_be_typos(one: str, other: str) -> bool:

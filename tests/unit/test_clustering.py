@@ -99,6 +99,17 @@ def test_a_link_that_weighed_the_difference_itself_stands():
     assert parts(result) == sets([1, 2])
 
 
+def test_a_misspelling_of_a_weighed_difference_stands_too():
+    links = pairs_of((1, 2, 25.0), (2, 3, 25.0))
+
+    def joined(third_id: str) -> set[frozenset[int]]:
+        ids = {1: "4216940", 2: "5752610", 3: third_id}
+        return parts(cluster(nodes_of(1, 2, 3, national_id=ids), links, pairs_of()))
+
+    assert joined("5752601") == sets([1, 2, 3])
+    assert joined("9988001") == sets([1, 2], [3])
+
+
 def test_a_steward_keeps_two_sides_apart():
     links = pairs_of((1, 2, 20.0), (2, 3, 15.0))
     result = cluster(nodes_of(1, 2, 3), links, pairs_of(), different=different_of((7, 1, 0), (7, 3, 1)))
