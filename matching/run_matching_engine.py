@@ -2,7 +2,8 @@
 
 The model in force is the current row of identity.match_models. A new version is made when there is none, when
 matching/model.toml changed, with --retrain, or when the data has drifted: there are more than twice the
-profiles the model was made from. A new version compares all pairs again, otherwise only new ones.
+profiles the model was made from, or the pairs merged since stand at other levels (drift.py). A new version
+compares all pairs again, otherwise only new ones.
 
 Usage: python matching/run_matching_engine.py [--retrain]
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from psycopg2.extras import Json
 
 from db.errors import ConfigurationError, run_script
+from db.lake import Lake
 from db.phase import Phase, phase
 from db.postgres import bulk_load, copy_in, copy_out, run_file
 
@@ -48,9 +50,12 @@ def match(work: Phase, retrain: bool = False) -> None:
     (profile_count,) = work.cursor.fetchone()
     reason = reason_for_new_version(work, retrain, profile_count)
     work.cursor.execute(f"select exists (select 1 from {BLOCKED} where run_id > %s)", (mark,))
-    if not profile_count or (reason is None and not work.cursor.fetchone()[0]):
+    (has_pairs,) = work.cursor.fetchone()
+    if not profile_count or (reason is None and not has_pairs):
         work.skip("no candidate pairs")
         return
+    # Only with new pairs, so that a run with nothing new changes nothing.
+    reason = reason or drift_since_training(work)
     if reason is not None:
         run_file(work.cursor, HERE / "pairs_of_all_runs.sql", {"run_id": work.run_id})
         mark = 0
@@ -90,6 +95,17 @@ def reason_for_new_version(work: Phase, retrain: bool, profile_count: int) -> st
     if profile_count > DRIFT_GROWTH * current[1]:
         return f"the data has grown from {current[1]:,} to {profile_count:,} profiles"
     return None
+
+
+def drift_since_training(work: Phase) -> str | None:
+    """How the pairs merged since the current version was made differ from those merged then, if they do."""
+    from matching.drift import add_levels, drift
+
+    work.cursor.execute((HERE / "match_levels.sql").read_text(encoding="utf-8"))
+    counted = work.cursor.fetchall()
+    training = [levels for is_training, levels in counted if is_training]
+    since = [levels for is_training, levels in counted if not is_training]
+    return drift(add_levels(training), add_levels(since))
 
 
 def read_pairs(work: Phase, mark: int):
@@ -143,9 +159,10 @@ def shared_values(work: Phase) -> dict[str, list[str]]:
 
 def make_version(work: Phase, reason: str, profiles, pairs):
     """Train a new version of the model, store it as the current one; returns (version, model, the pairs as
-    compared in training)."""
+    compared in training). Its weights are drawn to the lake as reports/run=NNNNNN/match_weights.svg."""
     from matching.model import ModelError, read_model
     from matching.training import train_and_compare
+    from matching.weights_chart import weights_chart
 
     try:
         declared = read_model()
@@ -171,6 +188,9 @@ def make_version(work: Phase, reason: str, profiles, pairs):
     (version,) = work.cursor.fetchone()
     work.detail["model_version"] = version
     work.detail["model"] = f"new version {version} ({'trained' if trained else 'written defaults'}): {reason}"
+    chart = weights_chart(model, f"Match weights, model version {version}")
+    key = f"reports/run={work.run_id:06d}/match_weights.svg"
+    Lake.from_settings().put(key, chart.encode(), "image/svg+xml")
     return version, model, compared
 
 
@@ -192,6 +212,7 @@ def score_pairs(work: Phase, model_version: int, model, compared, pairs, afresh:
 
     Memory: the profiles' values, per pair its keys and levels, and one batch of BATCH_PAIRS scored pairs.
     """
+    from matching.drift import add_levels, match_levels
     from matching.scoring import score_in_parts
 
     if not afresh:
@@ -199,6 +220,7 @@ def score_pairs(work: Phase, model_version: int, model, compared, pairs, afresh:
             f"create temp table compared (like {CANDIDATES} including defaults) on commit drop"
         )
     decisions: dict[str, int] = {}
+    levels = []
     with bulk_load(work.cursor, CANDIDATES), work.progress(pairs.height, "pairs") as bar:
         done = 0
         for scored in score_in_parts(compared, model, model.profiles, BATCH_PAIRS):
@@ -211,12 +233,14 @@ def score_pairs(work: Phase, model_version: int, model, compared, pairs, afresh:
             )
             for decision, count in scored["decision"].value_counts().iter_rows():
                 decisions[decision] = decisions.get(decision, 0) + count
+            levels.append(match_levels(scored, model.comparisons))
             bar.update(batch.height)
     if not afresh:
         run_file(work.cursor, HERE / "upsert_candidates.sql")
     work.rows_out = pairs.height
     for decision in ("AUTO_MERGE", "FLAG_REVIEW", "REJECT"):
         work.detail[decision] = decisions.get(decision, 0)
+    work.detail["match_levels"] = add_levels(levels)
 
 
 def candidate_rows(scored, batch, model, run_id: int, model_version: int):

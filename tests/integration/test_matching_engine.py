@@ -94,3 +94,32 @@ def test_a_mistake_in_the_stored_sources_is_not_ours(pipelines, tmp_path):
     sources = tmp_path / "more.toml"
     sources.write_text(SOURCES + SOURCES.replace("shop", "web").split("[desk]")[0])
     assert compared(pipelines(sources), record("shop:1", **ASTRID)) == []
+
+
+def test_a_new_version_draws_its_weights(pipelines):
+    pipeline = pipelines()
+    compared(pipeline, record("shop:1", **ASTRID), record("shop:2", **ASTRID))
+    (run,) = pipeline.query("select run_id from identity.match_models")[0]
+    chart = pipeline.lake.get(f"reports/run={run:06d}/match_weights.svg").decode()
+    assert chart.startswith("<svg") and "model version 1" in chart and "Astrid" not in chart
+
+
+def test_drift_makes_a_new_version_once_there_are_new_pairs(pipelines):
+    pipeline = pipelines()
+    people = [record(f"shop:{i}", name=f"Name{chr(97 + i)} Holm", phone="+1 212 736 5004") for i in range(8)]
+    for start in (0, 4, 5):
+        compared(pipeline, *people[start : start + (4 if not start else 1)])
+    assert len(pipeline.query(MODELS)) == 1
+    # As if many had been merged, of whom nobody's phone agreed since.
+    pipeline.database.execute(
+        "update gold.pipeline_phases set detail = detail || jsonb_build_object('match_levels', "
+        "jsonb_build_object('phone', case when run_id = (select run_id from identity.match_models) "
+        "then '[10, 0, 90000]'::jsonb else '[9500, 0, 0]'::jsonb end)) where script = 'run_matching_engine'"
+    )
+    pipeline.run("2", "5")
+    assert len(pipeline.query(MODELS)) == 1, "nothing new, nothing done"
+    compared(pipeline, people[6])
+    reason = pipeline.query(MODELS)[1][3]
+    assert reason.startswith("the data has drifted") and "phone" in reason
+    compared(pipeline, people[7])
+    assert len(pipeline.query(MODELS)) == 2
