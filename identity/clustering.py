@@ -198,9 +198,10 @@ class _Conflicts:
 
     def between(self, attribute: str, ones: set[int], others: set[int], component: int) -> bool:
         """Whether any two values of two groups of a component contradict each other."""
+        values = ones | others
         return any(
             self._apart(attribute, one, other)
-            and not self._is_excused(attribute, one, other, ones, others, component)
+            and not self._is_excused(attribute, one, other, values, component)
             for one in ones
             for other in others
         )
@@ -208,16 +209,14 @@ class _Conflicts:
     def _apart(self, attribute: str, one: int, other: int) -> bool:
         return one != other and self._differ(attribute, min(one, other), max(one, other))
 
-    def _is_excused(
-        self, attribute: str, one: int, other: int, ones: set, others: set, component: int
-    ) -> bool:
-        """Whether a link weighed this difference, or one of which this could be a misspelling."""
+    def _is_excused(self, attribute: str, one: int, other: int, values: set[int], component: int) -> bool:
+        """Whether a link weighed this difference, or one between values that these could be misspellings of."""
         return any(
             (component, min(near, far), max(near, far)) in self.excused[attribute]
             and not self._apart(attribute, one, near)
             and not self._apart(attribute, other, far)
-            for near in ones
-            for far in others
+            for near in values
+            for far in values
         )
 
 
