@@ -156,8 +156,8 @@ class _Conflicts:
     """Which values of national_id and birth_date cannot belong to one person.
 
     Two values that differ by more than a typo contradict each other, unless a link of the same component
-    joins records that have them: then the difference was weighed with all the rest, and misspellings of the
-    same values stand with it.
+    joins records that have them: then the difference was weighed with all the rest, and an id one slip
+    away from it stands with it.
     """
 
     def __init__(self, nodes: pl.DataFrame, links: _Pairs, component: np.ndarray):
@@ -210,14 +210,30 @@ class _Conflicts:
         return one != other and self._differ(attribute, min(one, other), max(one, other))
 
     def _is_excused(self, attribute: str, one: int, other: int, values: set[int], component: int) -> bool:
-        """Whether a link weighed this difference, or one between values that these could be misspellings of."""
-        return any(
+        """Whether a link weighed this difference; or one between ids that these are one slip away from.
+
+        A slip in a number that is one person's own is hardly another person's; a birth date one digit off is.
+        """
+        if (component, min(one, other), max(one, other)) in self.excused[attribute]:
+            return True
+        return attribute == "national_id" and any(
             (component, min(near, far), max(near, far)) in self.excused[attribute]
-            and not self._apart(attribute, one, near)
-            and not self._apart(attribute, other, far)
+            and self._one_slip(attribute, one, near)
+            and self._one_slip(attribute, other, far)
             for near in values
             for far in values
         )
+
+    def _one_slip(self, attribute: str, one: int, other: int) -> bool:
+        """Whether two values are equal, but for one character wrong or two neighbours exchanged."""
+        left, right = self.values[attribute][one], self.values[attribute][other]
+        if len(left) != len(right):
+            return False
+        wrong = [place for place in range(len(left)) if left[place] != right[place]]
+        if len(wrong) == 2:
+            first, second = wrong
+            return second == first + 1 and left[first] == right[second] and left[second] == right[first]
+        return len(wrong) < 2
 
 
 def _ids_could_be_typos(one: str, other: str) -> bool:
