@@ -30,6 +30,8 @@ from matching.scoring import Frequencies, frequency_column, frequency_units
 LIKELY_MATCH = 0.9
 # Attributes that belong to one person or home, whose value is junk when strangers share it.
 OWN_ATTRIBUTES = ("email", "phone", "national_id")
+# Tests that mean that it is the same one, however it is written.
+SAME_VALUE = ("exact", "same_mailbox")
 # Tests of a city against a postal code.
 ACROSS = ("area_of_city", "outside_city")
 # A frequency below 2^-RAREST counts as that in the patterns of EM.
@@ -118,8 +120,8 @@ def value_holders(
     for place, comparison in enumerate(model.comparisons):
         if comparison.name in OWN_ATTRIBUTES:
             not_against = everything >= ratios[place]
-            same = compared.levels[comparison.name] == len(comparison.levels) - 1
-            same &= not_against[of_pair]
+            agreeing = [level.test in SAME_VALUE for level in reversed(comparison.levels)] + [False]
+            same = np.array(agreeing)[compared.levels[comparison.name]] & not_against[of_pair]
             left, right = persons[compared.rows[0][same]], persons[compared.rows[1][same]]
             holders[comparison.name] = _components(persons.max() + 1, left, right)[persons]
     return holders
