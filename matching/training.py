@@ -4,8 +4,8 @@
 2. Score the candidate pairs with the model so far and join the likely matches into provisional persons.
 3. u: draw random pairs of profiles of *different* provisional persons and count the levels; so true matches
    among random pairs, which are most of those that agree on a phone, do not spoil it. Frequencies count
-   persons, not records, and are discounted for what is only seen once (absolute discounting, Ney, Essen &
-   Kneser 1994).
+   persons, not records, and are discounted for what is only seen once (absolute discounting with one left
+   out, Ney, Essen & Kneser 1994).
 4. m, the prior and the household's shares by EM over the patterns of levels, u held fixed. The m of an
    attribute is counted only on pairs that a rule without that attribute would have found too, so that
    blocking does not flatter it. Pairs that no rule found are strangers.
@@ -244,7 +244,11 @@ def value_shares(
     comparison: Comparison, profiles: NumberedProfiles, persons: np.ndarray, held: dict, model: Model
 ) -> tuple[dict[str, float], float | None, float | None]:
     """The share of persons who have each value, the share of one that is seen in one person only, and the
-    chance that two persons have the same."""
+    chance that two persons have the same.
+
+    Two strangers who share a value are two of the persons counted. How frequent it is for the second of them
+    is told by all others, so one is left out of the count of each value (of the chance, none).
+    """
     shares, rare, by_chance = {}, None, None
     for level in comparison.levels:
         if not level.term_frequency:
@@ -260,17 +264,17 @@ def value_shares(
         total = values.once + holders.sum()
         once, twice = values.once + (holders == 1).sum(), (holders == 2).sum()
         discount = once / (once + 2 * twice + 1) if once else 0.5
-        several = np.flatnonzero(holders > 1)
+        several = np.flatnonzero(holders > 2)
         frequent = (
             pl.DataFrame({"value": values.keys.gather(several), "persons": holders[several]})
             .sort(["persons", "value"], descending=[True, False])
             .head(model.training.max_frequencies)
-            .select("value", share=(pl.col("persons") - discount) / total)
+            .select("value", share=(pl.col("persons") - 1 - discount) / total)
         )
         shares |= dict(zip(frequent["value"].to_list(), frequent["share"].to_list(), strict=True))
         if rare is None:
             rare = float((1 - discount) / total)
-            share = frequent["share"].to_numpy()
+            share = (holders[holders > 1] - discount) / total
             by_chance = float((share**2).sum() + max(0.0, 1 - share.sum()) * rare)
     return shares, rare, by_chance
 

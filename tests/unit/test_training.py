@@ -15,8 +15,10 @@ from matching.training import (
     in_order,
     junk_values,
     learn_places,
+    number_held_values,
     train,
     train_and_compare,
+    value_shares,
 )
 from tests.unit.test_comparisons import profiles_of
 
@@ -243,3 +245,14 @@ def test_what_training_compared_scores_as_if_compared_anew():
     for trained, expected in zip(model.comparisons, without.comparisons, strict=True):
         assert [level.m for level in trained.levels] == pytest.approx([level.m for level in expected.levels])
         assert [level.u for level in trained.levels] == pytest.approx([level.u for level in expected.levels])
+
+
+def test_a_value_of_two_people_is_as_rare_for_either_as_one_never_met():
+    names = ["anders"] * 4 + ["berg"] * 2 + ["carl", "dahl", "ek"]
+    profiles = NumberedProfiles(profiles_of(*({"family_name": name} for name in names)))
+    comparison = WRITTEN.comparison("family_name")
+    held = number_held_values(profiles, WRITTEN)
+    shares, rare, _ = value_shares(comparison, profiles, np.arange(len(names)), held, WRITTEN)
+    discount = 3 / (3 + 2 * 1 + 1)  # three names once, one twice
+    assert rare == pytest.approx((1 - discount) / 9)
+    assert shares == pytest.approx({"anders": (4 - 1 - discount) / 9})
