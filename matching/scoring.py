@@ -11,11 +11,13 @@
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import polars as pl
 
 from matching.comparisons import (
+    WORKERS,
     ComparedPairs,
     NumberedProfiles,
     Values,
@@ -140,10 +142,13 @@ def weigh(
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """The weights of every comparison, the household's part, and the match weight (log2 odds), one per pair
     of the part."""
-    weights = {
-        comparison.name: pair_weights(compared, comparison, part, frequencies)
-        for comparison in model.comparisons
-    }
+
+    def weights_of(comparison: Comparison) -> np.ndarray:
+        return pair_weights(compared, comparison, part, frequencies)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        names = [comparison.name for comparison in model.comparisons]
+        weights = dict(zip(names, pool.map(weights_of, model.comparisons), strict=True))
     priors = model.priors(profiles)
     household = household_weight(weights, model.comparisons, priors, part.stop - part.start)
     prior_weight = np.float32(np.log2(priors[0] / (1 - priors[0] - priors[1])))

@@ -15,6 +15,7 @@
 Sources: Fellegi & Sunter (1969); Winkler (1988, 2000); Enamorado, Fifield & Imai (2019, fastLink).
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +24,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from matching.blocking import parse_term
-from matching.comparisons import MISSING, ComparedPairs, NumberedProfiles, postal_areas
+from matching.comparisons import MISSING, WORKERS, ComparedPairs, NumberedProfiles, postal_areas
 from matching.model import Comparison, Model
 from matching.scoring import Frequencies, frequency_column, frequency_units
 
@@ -184,8 +185,8 @@ def estimate_strangers(
     strangers: RandomPairs,
 ) -> Model:
     """The model with the u of every level and the frequencies of values among different persons."""
-    comparisons = []
-    for comparison in model.comparisons:
+
+    def estimated(comparison: Comparison) -> Comparison:
         counts = strangers.level_counts(comparison, persons).astype(float)
         expected = np.array([level.u for level in reversed(written.comparison(comparison.name).levels)])
         # As if one pair had been seen before, in as many as the written u needs for it (Gamma prior).
@@ -200,8 +201,10 @@ def estimate_strangers(
         levels = tuple(
             replace(level, u=float(u[len(levels) - 1 - place])) for place, level in enumerate(levels)
         )
-        comparisons.append(replace(comparison, levels=levels, frequencies=frequencies, rare_frequency=rare))
-    return replace(model, comparisons=tuple(comparisons))
+        return replace(comparison, levels=levels, frequencies=frequencies, rare_frequency=rare)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return replace(model, comparisons=tuple(pool.map(estimated, model.comparisons)))
 
 
 @dataclass(frozen=True)
@@ -382,11 +385,11 @@ def count_patterns(
     Where frequency tells, u is part of the pattern, to the next power of two. counted: which pairs count.
     """
     frequencies = Frequencies(compared.profiles)
-    of_pair = np.zeros(len(compared), dtype=np.int32)
-    levels, log_us = [], []
-    for comparison in model.comparisons:
+
+    def outcomes(comparison: Comparison) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The outcome of each pair, and the level and log2(u) of each outcome."""
         level = compared.levels[comparison.name]
-        # An outcome is a level, or a level and a power of two.
+        # A level, or a level and a power of two.
         outcome = (level + 1).astype(np.int16)
         level_of = list(range(-1, len(comparison.levels)))
         log_u = [0.0, *(np.log2(declared.u) for declared in reversed(comparison.levels))]
@@ -399,15 +402,22 @@ def count_patterns(
                     outcome[rows] = len(level_of) + np.clip(np.rint(-np.log2(shared)), 0, RAREST)
                     level_of += [own] * (RAREST + 1)
                     log_u += [-float(power) for power in range(RAREST + 1)]
-        of_pair = of_pair * np.int32(len(level_of)) + outcome
+        return outcome, np.array(level_of, dtype=np.int8), np.array(log_u)
+
+    of_pair = np.zeros(len(compared), dtype=np.int32)
+    levels, log_us = [], []
+    with ThreadPoolExecutor(WORKERS) as pool:
+        found = list(pool.map(outcomes, model.comparisons))
+    for outcome, level_of, log_u in found:
+        of_pair = of_pair.astype(np.int64) * len(level_of) + outcome
         seen = np.zeros((of_pair.max(initial=0) + 1), dtype=bool)
         seen[of_pair] = True
         distinct = np.flatnonzero(seen)
         number = np.cumsum(seen, dtype=np.int32) - 1
         of_pair = number[of_pair]
         before, outcome = np.divmod(distinct, len(level_of))
-        levels = [column[before] for column in levels] + [np.array(level_of, dtype=np.int8)[outcome]]
-        log_us = [column[before] for column in log_us] + [np.array(log_u)[outcome]]
+        levels = [column[before] for column in levels] + [level_of[outcome]]
+        log_us = [column[before] for column in log_us] + [log_u[outcome]]
     count = len(levels[0])
     patterns = Patterns(
         levels=np.column_stack(levels),
