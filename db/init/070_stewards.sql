@@ -45,9 +45,10 @@ select
         order by overrides.made_at desc, overrides.override_id desc
     ) = 1 as is_winner
 from gold.customer_steward_overrides as overrides
-cross join lateral (
-    select identity.current_customer_id(overrides.global_customer_id) as global_customer_id
-) as followed
+cross join
+    lateral (
+        select identity.current_customer_id(overrides.global_customer_id) as global_customer_id
+    ) as followed
 where overrides.applied_run_id is not null and overrides.retired_run_id is null;
 comment on view gold.standing_overrides is
 'One row per applied override and the customer it counts for now; of two on one attribute after a merge the newer wins';
@@ -224,8 +225,8 @@ create or replace function gold.store_decision(
     judgement text,
     made_by text,
     arguments text,
-    side_one bigint [],
-    side_two bigint [],
+    side_one bigint[],
+    side_two bigint[],
     steward text,
     reason text,
     valid_until timestamptz
@@ -368,7 +369,7 @@ $function$;
 -- they stay together, and apart from the records that remain.
 create or replace function gold.steward_split(
     customer uuid,
-    records text [],
+    records text[],
     steward text,
     reason text,
     valid_until timestamptz default null
