@@ -23,7 +23,11 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class Level:
-    """One outcome of a comparison. m, u: its share among pairs of one person, and of strangers."""
+    """One outcome of a comparison. m, u: its share among pairs of one person, and of strangers.
+
+    at_this_level: of strangers who share what a term_frequency test looks at, the share who stand at this
+    level and no stronger one (most who share a first name have the very same given name).
+    """
 
     name: str
     test: str | None
@@ -31,6 +35,7 @@ class Level:
     u: float
     at_least: float = 0.0
     term_frequency: bool = False
+    at_this_level: float = 1.0
 
     @property
     def weight(self) -> float:

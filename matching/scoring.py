@@ -2,7 +2,8 @@
 
 1. Find the level of every comparison (comparisons.py); a missing value has weight 0.
 2. The weight of a level is log2(m / u). Where the level's value tells (term_frequency), u is the share of
-   persons who have that very value, so that Smith counts for little and Featherstonehaugh for much.
+   persons who have that very value, so that Smith counts for little and Featherstonehaugh for much; of a
+   level that is not the strongest, the part of them that stands there (Level.at_this_level).
 3. A pair that is not one person may be two people of one household, who share some attributes and not others.
    Odds = prior * R / (household_prior * H + 1 - prior - household_prior), where R is the product of all m /
    u and H of (shared * m / u + 1 - shared). As H grows with the same agreements as R, and slower, more
@@ -25,7 +26,7 @@ from matching.comparisons import (
     local_parts,
     numbers_of,
 )
-from matching.model import Comparison, Model
+from matching.model import Comparison, Level, Model
 
 DECISIONS = pl.Enum(["REJECT", "FLAG_REVIEW", "AUTO_MERGE"])
 # Beyond this the probability is 1 in any reading; it keeps powers of two finite.
@@ -75,13 +76,14 @@ class Frequencies:
         self.profiles = profiles
         self._known: dict[tuple[str, str], np.ndarray] = {}
 
-    def shared(self, compared: ComparedPairs, comparison: Comparison, test: str, rows) -> np.ndarray:
-        """How frequent the value is that the pairs in `rows` agree on; the greater where both sides differ."""
-        column = frequency_column(comparison, test)
-        if (comparison.name, test) not in self._known:
-            values = self.profiles.values[column]
-            self._known[comparison.name, test] = value_frequencies(comparison, test, values)
-        frequency = self._known[comparison.name, test]
+    def shared(self, compared: ComparedPairs, comparison: Comparison, level: Level, rows) -> np.ndarray:
+        """How often strangers stand at this level with the value that the pairs in `rows` agree on; the
+        more frequent value where both sides differ."""
+        column = frequency_column(comparison, level.test)
+        if (comparison.name, level.test) not in self._known:
+            found = value_frequencies(comparison, level.test, self.profiles.values[column])
+            self._known[comparison.name, level.test] = found * np.float32(level.at_this_level)
+        frequency = self._known[comparison.name, level.test]
         left, right = compared.sides(column, rows)
         return np.maximum(frequency[left], frequency[right])
 
@@ -108,7 +110,7 @@ def pair_weights(
         rows = np.flatnonzero((level <= number) & (weights > 0))
         if not len(rows):
             continue
-        frequency = frequencies.shared(compared, comparison, declared.test, rows + part.start)
+        frequency = frequencies.shared(compared, comparison, declared, rows + part.start)
         by_frequency = np.maximum(np.log2(declared.m / frequency), fixed[0]).astype(np.float32)
         by_frequency = np.maximum(by_frequency, (by_frequency + fixed[number - 1]) / 2)
         own = level[rows] == number

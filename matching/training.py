@@ -194,12 +194,18 @@ def estimate_strangers(
         frequencies, rare, by_chance = value_shares(
             comparison, profiles, holders.get(comparison.name, persons), held, model
         )
-        levels = comparison.levels
-        if rare is not None:
-            u[len(levels) - 1] = by_chance
+        strongest = comparison.levels[0].test
+        if strongest in by_chance:
+            u[-1] = by_chance[strongest]
         u /= u.sum()
         levels = tuple(
-            replace(level, u=float(u[len(levels) - 1 - place])) for place, level in enumerate(levels)
+            replace(
+                level,
+                u=float(chance),
+                # A level of frequent and rare values together has the u that was counted.
+                at_this_level=float(min(1.0, chance / by_chance.get(level.test, chance))),
+            )
+            for level, chance in zip(comparison.levels, reversed(u), strict=True)
         )
         return replace(comparison, levels=levels, frequencies=frequencies, rare_frequency=rare)
 
@@ -245,14 +251,14 @@ def number_held_values(profiles: NumberedProfiles, model: Model) -> dict[tuple[s
 
 def value_shares(
     comparison: Comparison, profiles: NumberedProfiles, persons: np.ndarray, held: dict, model: Model
-) -> tuple[dict[str, float], float | None, float | None]:
-    """The share of persons who have each value, the share of one that is seen in one person only, and the
-    chance that two persons have the same.
+) -> tuple[dict[str, float], float | None, dict[str, float]]:
+    """The share of persons who have each value, the share of one that is seen in one person only, and per test
+    the chance that two persons have the same.
 
     Two strangers who share a value are two of the persons counted. How frequent it is for the second of them
     is told by all others, so one is left out of the count of each value (of the chance, none).
     """
-    shares, rare, by_chance = {}, None, None
+    shares, rare, by_chance = {}, None, {}
     for level in comparison.levels:
         if not level.term_frequency:
             continue
@@ -275,10 +281,11 @@ def value_shares(
             .select("value", share=(pl.col("persons") - 1 - discount) / total)
         )
         shares |= dict(zip(frequent["value"].to_list(), frequent["share"].to_list(), strict=True))
+        once_only = float((1 - discount) / total)
+        share = (holders[holders > 1] - discount) / total
+        by_chance[level.test] = float((share**2).sum() + max(0.0, 1 - share.sum()) * once_only)
         if rare is None:
-            rare = float((1 - discount) / total)
-            share = (holders[holders > 1] - discount) / total
-            by_chance = float((share**2).sum() + max(0.0, 1 - share.sum()) * rare)
+            rare = once_only
     return shares, rare, by_chance
 
 
@@ -398,7 +405,7 @@ def count_patterns(
                 if declared.term_frequency:
                     own = len(comparison.levels) - 1 - place
                     rows = np.flatnonzero(level == own)
-                    shared = frequencies.shared(compared, comparison, declared.test, rows)
+                    shared = frequencies.shared(compared, comparison, declared, rows)
                     outcome[rows] = len(level_of) + np.clip(np.rint(-np.log2(shared)), 0, RAREST)
                     level_of += [own] * (RAREST + 1)
                     log_u += [-float(power) for power in range(RAREST + 1)]

@@ -78,7 +78,7 @@ def frequency_range(comparison: Comparison, place: int) -> tuple[float, ...]:
     marked = level.test != "exact"
     shares = [share for key, share in comparison.frequencies.items() if key.endswith(" *") == marked]
     most = max([*shares, comparison.rare_frequency])
-    return math.log2(level.m / most), math.log2(level.m / comparison.rare_frequency)
+    return tuple(math.log2(level.m / (level.at_this_level * u)) for u in (most, comparison.rare_frequency))
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:

@@ -256,3 +256,15 @@ def test_a_value_of_two_people_is_as_rare_for_either_as_one_never_met():
     discount = 3 / (3 + 2 * 1 + 1)  # three names once, one twice
     assert rare == pytest.approx((1 - discount) / 9)
     assert shares == pytest.approx({"anders": (4 - 1 - discount) / 9})
+
+
+def test_a_shared_first_name_counts_only_those_who_differ_in_the_rest():
+    profiles, pairs, _ = people(600, seed=13)
+    # Every tenth has a middle name, so of those who share a first name few differ in the rest.
+    has_middle = pl.int_range(pl.len()) % 10 == 0
+    given = pl.when(has_middle).then(pl.col("given_name") + " maria").otherwise("given_name")
+    model = train(profiles.with_columns(given_name=given), pairs, WRITTEN)
+    same_first = model.comparison("given_name").levels[1]
+    assert same_first.test == "same_first_name"
+    assert 0.05 < same_first.at_this_level < 0.5
+    assert model.comparison("given_name").levels[0].at_this_level == pytest.approx(1, abs=0.05)
