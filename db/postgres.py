@@ -1,6 +1,5 @@
 """The door to PostgreSQL: the engine, connections, SQL files and COPY."""
 
-import csv
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -166,15 +165,4 @@ def copy_out(
     buffer.seek(0)
     return pl.read_csv(
         buffer, has_header=False, new_columns=list(schema), schema_overrides=schema, schema=schema
-    )
-
-
-def copy_rows(cursor: Cursor, table: str, columns: list[str], rows: list[tuple]) -> None:
-    """COPY a few Python rows; for what is small. Frames go by copy_in."""
-    buffer = io.StringIO()
-    csv.writer(buffer).writerows(rows)
-    buffer.seek(0)
-    names = SQL(", ").join(map(Identifier, columns))
-    cursor.copy_expert(
-        SQL("copy {} ({}) from stdin (format csv)").format(table_identifier(table), names), buffer
     )

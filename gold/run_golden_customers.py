@@ -80,12 +80,7 @@ def _take_changed_rules(work: Phase, chains: dict[str, Chain]) -> None:
         run_file(cursor, HERE / "customers_of_changed_rules.sql", {"attributes": changed})
         work.detail["customers_of_changed_rules"] = max(cursor.rowcount, 0)
     for attribute in changed:
-        cursor.execute(
-            "insert into identity.ingestion_watermarks (phase, upstream, run_id, configuration) "
-            "values (%s, %s, %s, %s) on conflict (phase, upstream) do update set run_id = excluded.run_id, "
-            "configuration = excluded.configuration, updated_at = now()",
-            (work.name, f"rule:{attribute}", work.run_id, hashes[attribute]),
-        )
+        work.advance(f"rule:{attribute}", hashes[attribute])
 
 
 def make_golden(work: Phase) -> int:

@@ -206,12 +206,3 @@ def score_in_parts(
                 "decision": pl.Series(decision, dtype=pl.UInt8).cat.to(DECISIONS),
             }
         )
-
-
-def self_match(profiles: pl.DataFrame, model: Model, total_profiles: int | None = None) -> pl.DataFrame:
-    """Whether two records with the same profile are one person: as `score`, each profile against itself.
-
-    A profile of one common name and nothing else is held by many; below AUTO_MERGE its records stay apart.
-    """
-    pairs = profiles.select(left_key="profile_key", right_key="profile_key")
-    return score(profiles, pairs, model, total_profiles)

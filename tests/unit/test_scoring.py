@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matching.model import ModelError, model_from_json, read_model
-from matching.scoring import score, self_match
+from matching.scoring import score
 from tests.unit.test_comparisons import profiles_of
 
 # Frequencies as training leaves them: one common name, one common city, all else rare.
@@ -111,7 +111,8 @@ def test_parts_add_up_to_the_whole():
 
 def test_a_profile_of_a_common_name_alone_is_not_one_person():
     profiles = profiles_of({"given_name": "john", "family_name": "smith"}, {"phone": "+442071234567"})
-    matches = self_match(profiles, MODEL)
+    each_with_itself = profiles.select(left_key="profile_key", right_key="profile_key")
+    matches = score(profiles, each_with_itself, MODEL)
     assert matches["decision"].to_list()[0] != "AUTO_MERGE"
 
 
