@@ -19,6 +19,12 @@ from db.settings import settings
 if TYPE_CHECKING:
     import polars as pl
 
+# COPY goes in pieces of so many bytes, and is encoded in pieces of so many rows.
+COPY_BYTES = 1 << 20
+COPY_ROWS = 1 << 16
+# How PostgreSQL writes a timestamptz.
+TIMESTAMP = "%Y-%m-%d %H:%M:%S%.f%#z"
+
 
 @cache
 def engine() -> sqlalchemy.Engine:
@@ -136,16 +142,96 @@ def bulk_load(cursor: Cursor, *tables: str) -> Iterator[None]:
 
 
 def copy_in(cursor: Cursor, table: str, frame: "pl.DataFrame") -> int:
-    """COPY a frame into `schema.table` by column name. Nulls are NULL, empty strings stay empty strings."""
+    """COPY a frame into `schema.table` by column name, in PostgreSQL's binary format; null is NULL.
+
+    A column is cast to what the table's column wants: truth values, dates, times, UUIDs, JSON and enumerations
+    may be given as PostgreSQL writes them. Raises polars' errors for a value that cannot be cast.
+
+    Memory: the frame once more, and COPY_ROWS rows of COPY's bytes.
+    """
     if frame.height == 0:
         return 0
-    buffer = io.BytesIO()
-    frame.write_csv(buffer, include_header=False, quote_style="necessary", null_value="")
-    buffer.seek(0)
+    from pgpq import ArrowToPostgresBinaryEncoder
+
     columns = SQL(", ").join(map(Identifier, frame.columns))
-    statement = SQL("copy {} ({}) from stdin (format csv)").format(table_identifier(table), columns)
-    cursor.copy_expert(statement, buffer)
+    statement = SQL("copy {} ({}) from stdin (format binary)").format(table_identifier(table), columns)
+    rows = frame.select(_as_wanted(cursor, table, frame)).to_arrow(compat_level=_compat_level())
+    encoder = ArrowToPostgresBinaryEncoder(rows.schema)
+
+    def encoded() -> Iterator[bytes]:
+        yield encoder.write_header()
+        for batch in rows.to_batches(max_chunksize=COPY_ROWS):
+            yield encoder.write_batch(batch)
+        yield encoder.finish()
+
+    cursor.copy_expert(statement, _Stream(encoded()), size=COPY_BYTES)
     return frame.height
+
+
+def _compat_level():
+    """Arrow's plain types, which are those that the encoder knows."""
+    import polars as pl
+
+    return pl.CompatLevel.oldest()
+
+
+def _as_wanted(cursor: Cursor, table: str, frame: "pl.DataFrame") -> "list[pl.Expr]":
+    """The frame's columns cast to what those of the table are."""
+    import polars as pl
+
+    plain = {
+        "int2": pl.Int16,
+        "int4": pl.Int32,
+        "int8": pl.Int64,
+        "float4": pl.Float32,
+        "float8": pl.Float64,
+        "bool": pl.Boolean,
+        "_text": pl.List(pl.String),
+    }
+    cursor.execute(
+        "select attname, typname from pg_attribute inner join pg_type on atttypid = pg_type.oid "
+        "where attrelid = %s::regclass and attnum > 0 and not attisdropped",
+        (table,),
+    )
+    wanted = dict(cursor.fetchall())
+    expressions = []
+    for name, given in frame.schema.items():
+        column, kind = pl.col(name), wanted[name]
+        if kind == "bool" and given == pl.String:
+            column = column.is_in(["t", "true"])
+        elif kind in plain:
+            column = column.cast(plain[kind])
+        elif kind == "date":
+            column = column.str.to_date("%Y-%m-%d") if given == pl.String else column.cast(pl.Date)
+        elif kind == "timestamptz":
+            column = column.str.to_datetime(TIMESTAMP, time_zone="UTC") if given == pl.String else column
+            column = column.cast(pl.Datetime("us", "UTC"))
+        elif kind == "jsonb":
+            # The version of the binary format, then the text.
+            column = "\x01" + column.cast(pl.String)
+        elif kind == "uuid" and given == pl.String:
+            column = column.str.replace_all("-", "", literal=True).str.decode("hex")
+        elif kind not in ("uuid", "bytea"):
+            column = column.cast(pl.String)
+        expressions.append(column)
+    return expressions
+
+
+class _Stream(io.RawIOBase):
+    """An iterator of bytes as a file to read from."""
+
+    def __init__(self, parts: Iterator[bytes]):
+        self.parts, self.rest = parts, memoryview(b"")
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, at most `size`; none at the end."""
+        while not self.rest:
+            part = next(self.parts, None)
+            if part is None:
+                return b""
+            self.rest = memoryview(part)
+        read, self.rest = self.rest[:size], self.rest[size:]
+        return bytes(read)
 
 
 def copy_out(
@@ -157,12 +243,48 @@ def copy_out(
     """
     import polars as pl
 
-    buffer = io.BytesIO()
-    text = cursor.mogrify(query, parameters).decode()
-    cursor.copy_expert(f"copy ({text}) to stdout (format csv)", buffer)
+    buffer = _copied(cursor, query, parameters, "csv")
     if buffer.tell() == 0:
         return pl.DataFrame(schema=schema)
     buffer.seek(0)
     return pl.read_csv(
         buffer, has_header=False, new_columns=list(schema), schema_overrides=schema, schema=schema
     )
+
+
+def copy_out_numbers(
+    cursor: Cursor, query: str | Composable, schema: dict[str, "pl.DataType"], parameters: object = None
+) -> "pl.DataFrame":
+    """As `copy_out`, of numbers none of which is null, in a third of its time: by COPY's binary format.
+
+    The types must be those of the query's columns (int2, int4, int8, float4, float8, bool). Raises ValueError
+    where they are not, or where there is a null.
+    """
+    import numpy as np
+    import polars as pl
+
+    buffer = _copied(cursor, query, parameters, "binary")
+    wire = {
+        name: np.dtype(pl.Series(dtype=kind).to_numpy().dtype).newbyteorder(">")
+        for name, kind in schema.items()
+    }
+    fields = [("field_count", ">i2")]
+    for name, kind in wire.items():
+        fields += [(f"{name} length", ">i4"), (name, kind)]
+    row = np.dtype(fields)
+    # The header is 19 bytes, the trailer a field count of -1.
+    count, rest = divmod(buffer.tell() - 21, row.itemsize)
+    rows = np.frombuffer(buffer.getbuffer(), row, count=count, offset=19)
+    if rest or any((rows[f"{name} length"] != kind.itemsize).any() for name, kind in wire.items()):
+        raise ValueError(f"the columns {', '.join(schema)} are of other types, or one is null")
+    return pl.DataFrame(
+        {name: rows[name].astype(kind.newbyteorder("=")) for name, kind in wire.items()}, schema=schema
+    )
+
+
+def _copied(cursor: Cursor, query: str | Composable, parameters: object, form: str) -> io.BytesIO:
+    """What COPY gives of a query in a format, read to its end."""
+    buffer = io.BytesIO()
+    text = cursor.mogrify(query, parameters).decode()
+    cursor.copy_expert(f"copy ({text}) to stdout (format {form})", buffer, size=COPY_BYTES)
+    return buffer

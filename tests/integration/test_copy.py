@@ -1,0 +1,70 @@
+"""COPY both ways: what goes in comes out, whatever the types and whatever is missing."""
+
+import polars as pl
+import pytest
+
+from db.postgres import connect, copy_in, copy_out, copy_out_numbers
+
+TABLE = (
+    "create temp table copied (number bigint, small smallint, share real, yes boolean, said text, born date, "
+    "seen timestamptz, customer uuid, decided identity.match_decision, sources text[])"
+)
+ROWS = pl.DataFrame(
+    {
+        "number": [1, None],
+        "small": [-3, None],
+        "share": [0.5, None],
+        "yes": [True, None],
+        "said": ['a "quoted",\ntext\\ with \x01', None],
+        "born": ["1980-02-29", None],
+        "seen": ["2026-01-02 03:04:05.678901+00", None],
+        "customer": ["c6dc407e-f7ca-89e1-80c9-463b1441221f", None],
+        "decided": ["AUTO_MERGE", None],
+        "sources": [["crm", "shop"], None],
+    }
+)
+
+
+@pytest.fixture
+def cursor(database):
+    """A cursor with the table `copied`."""
+    with connect() as connection, connection.cursor() as cursor:
+        cursor.execute(TABLE)
+        yield cursor
+
+
+def test_what_goes_in_comes_out(cursor):
+    assert copy_in(cursor, "pg_temp.copied", ROWS) == 2
+    cursor.execute("select copied::text from copied order by number")
+    assert [row for (row,) in cursor.fetchall()] == [
+        '(1,-3,0.5,t,"a ""quoted"",\ntext\\\\ with \x01",1980-02-29,"2026-01-02 03:04:05.678901+00",'
+        'c6dc407e-f7ca-89e1-80c9-463b1441221f,AUTO_MERGE,"{crm,shop}")',
+        "(,,,,,,,,,)",
+    ]
+
+
+def test_an_empty_text_is_not_null(cursor):
+    copy_in(cursor, "pg_temp.copied", pl.DataFrame({"said": ["", None]}))
+    said = copy_out(
+        cursor, "select said, said is null as missing from copied", {"said": pl.String, "missing": pl.String}
+    )
+    assert sorted(said["missing"]) == ["f", "t"]
+
+
+def test_more_rows_than_one_piece(cursor):
+    rows = pl.DataFrame({"number": range(150_000), "small": [7] * 150_000})
+    copy_in(cursor, "pg_temp.copied", rows)
+    out = copy_out_numbers(
+        cursor, "select number, small from copied order by number", {"number": pl.Int64, "small": pl.Int16}
+    )
+    assert out.equals(rows.cast({"small": pl.Int16}))
+
+
+def test_numbers_of_no_rows(cursor):
+    assert copy_out_numbers(cursor, "select number from copied", {"number": pl.Int64}).height == 0
+
+
+@pytest.mark.parametrize("query", ["select null::bigint", "select 1::smallint", "select 1::bigint, 2"])
+def test_numbers_that_are_not_what_was_said_are_refused(cursor, query):
+    with pytest.raises(ValueError, match="other types"):
+        copy_out_numbers(cursor, query, {"number": pl.Int64})
