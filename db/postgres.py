@@ -187,6 +187,7 @@ def _as_wanted(cursor: Cursor, table: str, frame: "pl.DataFrame") -> "list[pl.Ex
         "float8": pl.Float64,
         "bool": pl.Boolean,
         "_text": pl.List(pl.String),
+        "_int8": pl.List(pl.Int64),
     }
     cursor.execute(
         "select attname, typname from pg_attribute inner join pg_type on atttypid = pg_type.oid "

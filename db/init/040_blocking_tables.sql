@@ -24,10 +24,14 @@ create table if not exists staging.capped_blocks (
     anchor_limit bigint not null,
     example_profile_key bigint not null,
     run_id integer not null,
+    anchors bigint[],
     primary key (rule_id, key)
 );
+alter table staging.capped_blocks add column if not exists anchors bigint[];
 comment on table staging.capped_blocks is
 'One row per blocking key shared by more profiles than the limit: its profiles are paired with its anchors only, those with a profile_key up to anchor_limit';
+comment on column staging.capped_blocks.anchors is
+'The keys of the anchors; null where the members have to be looked at anew';
 
 create table if not exists staging.shared_values (
     attribute text not null check (attribute in ('email', 'phone', 'national_id')),
@@ -121,7 +125,7 @@ declare
     term_sql text;
 begin
     if term = 'name_tokens' then
-        -- Two single names, as most are, need no sorting of tokens.
+        -- Single names, as most are, need no sorting of tokens.
         return $sql$case
             when
                 strpos(p.given_name, ' ') = 0 and strpos(p.family_name, ' ') = 0
@@ -131,6 +135,10 @@ begin
                     || greatest(
                         p.given_name collate "C", p.family_name collate "C"
                     )
+            when p.given_name is null and strpos(p.family_name, ' ') = 0
+                then p.family_name
+            when p.family_name is null and strpos(p.given_name, ' ') = 0
+                then p.given_name
             else (
                 select string_agg(token, ' ' order by token collate "C")
                 from unnest(
@@ -186,8 +194,10 @@ begin
 end
 $function$;
 
--- The SQL array of a profile's hashed keys, one per rule in order of rule_id.
-create or replace function staging.blocking_keys_sql()
+-- The SQL of a profile's hashed keys, a column for each of these rules in order
+-- of rule_id; 0 where the rule says nothing.
+drop function if exists staging.blocking_keys_sql();
+create or replace function staging.blocking_key_columns_sql(rule_ids smallint[])
 returns text
 language sql stable
 as $function$
@@ -203,38 +213,37 @@ as $function$
         cross join
             unnest(blocking_rules.key_terms) with ordinality
                 as listed (term, place)
+        where blocking_rules.rule_id = any(rule_ids)
         group by blocking_rules.rule_id
     )
 
     select
-        'array[' || string_agg(
-            'hashtextextended(' || rule_terms.terms || ', 0)',
+        string_agg(
+            'coalesce(hashtextextended(' || rule_terms.terms || ', 0), 0)',
             ', ' order by rule_terms.rule_id
-        ) || ']::bigint[]'
+        )
     from rule_terms
 $function$;
 
--- One index per rule over its keys; made after the first load, kept since.
-create or replace function staging.index_blocking_keys()
+-- One index over the keys of each of these rules; kept once it is made.
+drop function if exists staging.index_blocking_keys();
+create or replace function staging.index_blocking_keys(rule_ids smallint[])
 returns void
 language plpgsql
 as $function$
 declare
-    rule record;
+    rule smallint;
 begin
-    for rule in
-        select blocking_rules.rule_id
-        from staging.blocking_rules
-        order by blocking_rules.rule_id
-    loop
-        execute format(
-            'create index if not exists %1$I on staging.blocking_keys '
-            '((keys[%2$s])) where keys[%2$s] is not null',
-            'blocking_keys_rule_' || rule.rule_id,
-            rule.rule_id
-        );
+    foreach rule in array rule_ids loop
+        if to_regclass('staging.blocking_keys_rule_' || rule) is null then
+            execute format(
+                'create index %1$I on staging.blocking_keys '
+                '((keys[%2$s])) where keys[%2$s] is not null',
+                'blocking_keys_rule_' || rule,
+                rule
+            );
+        end if;
     end loop;
-    analyze staging.blocking_keys;
 end
 $function$;
 

@@ -92,8 +92,8 @@ begin
 end
 $function$;
 
--- Find values that many clearly different names share, among those that
--- new_keys and dead_keys touch: at least 5 names (by the first three letters of
+-- Find values that many clearly different names share, among those under the
+-- keys in touched_keys (rule_id, key): at least 5 names (by the first three letters of
 -- the family name, else of the given name), none with half of the profiles. A
 -- value that became shared, or no longer is, has the pairs of its profiles
 -- compared again, also those in which only one side has it.
@@ -117,34 +117,6 @@ begin
         order by blocking_rules.rule_id
         limit 1;
         continue when rule is null;
-        if is_first_load then
-            execute format(
-                $sql$
-                create temp table touched_keys on commit drop as
-                select blocking_keys.keys[%1$s] as key
-                from staging.blocking_keys
-                where blocking_keys.keys[%1$s] is not null
-                group by blocking_keys.keys[%1$s]
-                having count(*) >= 5
-                $sql$,
-                rule
-            );
-        else
-            execute format(
-                $sql$
-                create temp table touched_keys on commit drop as
-                select new_keys.keys[%1$s] as key
-                from new_keys
-                where new_keys.keys[%1$s] is not null
-                union
-                select dead_keys.keys[%1$s]
-                from dead_keys
-                where dead_keys.keys[%1$s] is not null
-                $sql$,
-                rule
-            );
-        end if;
-        analyze touched_keys;
         execute format(
             $sql$
             create temp table value_names on commit drop as
@@ -153,6 +125,7 @@ begin
                 from touched_keys
                 inner join staging.blocking_keys
                     on touched_keys.key = blocking_keys.keys[%1$s]
+                where touched_keys.rule_id = %1$s
                 group by touched_keys.key
                 having count(*) >= 5
             ),
@@ -202,6 +175,7 @@ begin
             using touched_keys
             where
                 shared_values.attribute = wanted
+                and touched_keys.rule_id = rule
                 and shared_values.key = touched_keys.key
                 and not exists (
                     select 1
@@ -285,7 +259,7 @@ begin
             end if;
             drop table wanted_profiles;
         end if;
-        drop table touched_keys, value_names, changed_values;
+        drop table value_names, changed_values;
     end loop;
 end
 $function$;

@@ -768,6 +768,12 @@ begin
                     and alive.family_name = profiles.family_name
             )
         );
+    update staging.capped_blocks
+    set anchors = null
+    from erased_profiles
+    inner join staging.blocking_keys as keys
+        on erased_profiles.profile_key = keys.profile_key
+    where capped_blocks.key = keys.keys[capped_blocks.rule_id];
     delete from staging.blocking_keys as keys
     using erased_profiles
     where keys.profile_key = erased_profiles.profile_key;
