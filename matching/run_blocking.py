@@ -36,6 +36,8 @@ KEYS = "staging.blocking_keys"
 # On first load keys are made in parts of so many pages of match_profiles, by so many connections.
 PART_PAGES = 2_000
 READERS = 2
+# Up to this share of new profiles, looking up each of their blocks is cheaper than reading all.
+FEW = 0.1
 # The blocks in which find_shared_values looks for values that strangers share.
 MIN_SHARED = 5
 OWN_KEYS = (["email"], ["email_mailbox"], ["phone"], ["national_id"])
@@ -72,11 +74,16 @@ def block(work: Phase) -> None:
     if is_first_load:
         candidates = pair_everything(work, limits, {rule_id: terms for rule_id, _, terms in rules})
     else:
+        prefer_lookups(work)
         candidates = pair_changes(work, mark, limits)
     work.rows_out = copy_in(work.cursor, BLOCKED, candidates.pairs.with_columns(run_id=work.run_id))
     run_file(work.cursor, HERE / "list_own_pairs.sql", {"run_id": work.run_id, "mark": mark})
     work.cursor.execute("select staging.find_shared_values(%s, %s)", (work.run_id, is_first_load))
-    if not is_first_load:
+    work.cursor.execute("reset enable_hashjoin; reset enable_mergejoin")
+    work.cursor.execute(
+        f"select exists (select from {BLOCKED} where run_id = %s and rule_id = -1)", (work.run_id,)
+    )
+    if work.cursor.fetchone()[0]:
         work.cursor.execute("select staging.unlist_unsupported_pairs(%s)", (work.run_id,))
     work.refresh_statistics(BLOCKED)
     count_by_rule(work, candidates)
@@ -117,6 +124,17 @@ def clear_compared(work: Phase) -> None:
     )
     if work.cursor.fetchone()[0]:
         work.cursor.execute("truncate staging.identity_match_candidates_blocked")
+
+
+def prefer_lookups(work: Phase) -> None:
+    """Have blocks looked up by the indexes of their keys, where few profiles are new.
+
+    The planner cannot know how many profiles share a key, and would read those of all blocks.
+    """
+    work.cursor.execute("select reltuples from pg_class where oid = %s::regclass", (KEYS,))
+    (known,) = work.cursor.fetchone()
+    if work.rows_in < FEW * known:
+        work.cursor.execute("set local enable_hashjoin = off; set local enable_mergejoin = off")
 
 
 def pair_everything(work: Phase, limits: dict[int, int], terms: dict[int, list[str]]) -> "Candidates":
