@@ -110,32 +110,46 @@ def table_identifier(name: str) -> Identifier:
 
 
 @contextmanager
-def bulk_load(cursor: Cursor, *tables: str) -> Iterator[None]:
+def bulk_load(cursor: Cursor, *tables: str, keys: bool = False) -> Iterator[None]:
     """Fill tables (`schema.table`); those that are empty get their secondary indexes after the rows are in.
 
     Building an index once is several times cheaper than keeping it row by row. An empty table that nothing
     refers to is truncated first: what is then written in the same transaction needs no log of changes where
-    wal_level is minimal, and is as durable. Indexes behind constraints stay.
+    wal_level is minimal, and is as durable. keys: its primary and unique keys come after the rows, too, so
+    `on conflict` has nothing to go by.
     """
     definitions = []
     for table in tables:
-        cursor.execute(SQL("select exists (select 1 from {})").format(table_identifier(table)))
+        name = table_identifier(table)
+        cursor.execute(SQL("select exists (select 1 from {})").format(name))
         if cursor.fetchone()[0]:
             continue
         cursor.execute(
             "select not exists (select 1 from pg_constraint where confrelid = %s::regclass)", (table,)
         )
-        if cursor.fetchone()[0]:
-            cursor.execute(SQL("truncate {}").format(table_identifier(table)))
+        is_free = cursor.fetchone()[0]
+        if is_free:
+            cursor.execute(SQL("truncate {}").format(name))
+        if is_free and keys:
+            cursor.execute(
+                "select conname, pg_get_constraintdef(oid) from pg_constraint "
+                "where conrelid = %s::regclass and contype in ('p', 'u') order by 1",
+                (table,),
+            )
+            for key, definition in cursor.fetchall():
+                cursor.execute(SQL("alter table {} drop constraint {}").format(name, Identifier(key)))
+                definitions.append(
+                    SQL("alter table {} add constraint {} ").format(name, Identifier(key)) + SQL(definition)
+                )
         cursor.execute(
             "select indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index "
             "where indrelid = %s::regclass "
             "and not exists (select 1 from pg_constraint where conindid = indexrelid) order by 1",
             (table,),
         )
-        for name, definition in cursor.fetchall():
-            definitions.append(definition)
-            cursor.execute(f"drop index {name}")
+        for index, definition in cursor.fetchall():
+            definitions.append(SQL(definition))
+            cursor.execute(f"drop index {index}")
     yield
     for definition in definitions:
         cursor.execute(definition)

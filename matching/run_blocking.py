@@ -21,7 +21,7 @@ from psycopg2.sql import SQL, Literal
 
 from db.errors import ConfigurationError, run_script
 from db.phase import Phase, phase
-from db.postgres import connect, copy_in, copy_out, copy_out_numbers, run_file
+from db.postgres import bulk_load, connect, copy_in, copy_out, copy_out_numbers, run_file
 from matching.blocking import COLUMNS, parse_term, read_blocking
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ def block(work: Phase) -> None:
     if not work.rows_in:
         work.skip("no new profiles")
         return
-    clear_compared(work)
     work.cursor.execute("select rule_id, block_limit, key_terms from staging.blocking_rules order by rule_id")
     rules = work.cursor.fetchall()
     limits = {rule_id: limit for rule_id, limit, _ in rules}
@@ -76,7 +75,8 @@ def block(work: Phase) -> None:
     else:
         prefer_lookups(work)
         candidates = pair_changes(work, mark, limits)
-    work.rows_out = copy_in(work.cursor, BLOCKED, candidates.pairs.with_columns(run_id=work.run_id))
+    with bulk_load(work.cursor, BLOCKED):
+        work.rows_out = copy_in(work.cursor, BLOCKED, candidates.pairs.with_columns(run_id=work.run_id))
     run_file(work.cursor, HERE / "list_own_pairs.sql", {"run_id": work.run_id, "mark": mark})
     work.cursor.execute("select staging.find_shared_values(%s, %s)", (work.run_id, is_first_load))
     work.cursor.execute("reset enable_hashjoin; reset enable_mergejoin")
@@ -112,18 +112,6 @@ def bring_in_rules(work: Phase) -> bool:
     if known:
         work.detail["rules_changed"] = True
     return True
-
-
-def clear_compared(work: Phase) -> None:
-    """Empty the list, unless the matching engine has not got to it yet."""
-    work.cursor.execute(
-        "select not exists ("
-        "select 1 from staging.identity_match_candidates_blocked where run_id > coalesce(("
-        "select run_id from identity.ingestion_watermarks "
-        "where phase = 'run_matching_engine' and upstream = 'staging.identity_match_candidates_blocked'), 0))"
-    )
-    if work.cursor.fetchone()[0]:
-        work.cursor.execute("truncate staging.identity_match_candidates_blocked")
 
 
 def prefer_lookups(work: Phase) -> None:

@@ -10,6 +10,7 @@ Usage: python matching/run_matching_engine.py [--retrain]
 
 import argparse
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +19,10 @@ from psycopg2.extras import Json
 from db.errors import ConfigurationError, run_script
 from db.lake import Lake
 from db.phase import Phase, phase
-from db.postgres import bulk_load, copy_in, copy_out, run_file
+from db.postgres import bulk_load, copy_in, copy_out, copy_out_numbers, run_file
 
 HERE = Path(__file__).resolve().parent
-BATCH_PAIRS = 1_000_000
+BATCH_PAIRS = 500_000
 # Profiles now against those the model was made from: beyond this the data is another.
 DRIFT_GROWTH = 2.0
 BLOCKED = "staging.identity_match_candidates_blocked"
@@ -73,6 +74,8 @@ def match(work: Phase, retrain: bool = False) -> None:
         run_file(work.cursor, HERE / "withdraw_candidates.sql", {"run_id": work.run_id, "mark": mark})
     score_pairs(work, model_version, model, compared, pairs, afresh=reason is not None)
     work.refresh_statistics(CANDIDATES)
+    # What is compared waits no longer.
+    work.cursor.execute(f"truncate {BLOCKED}")
 
 
 def configuration_hash() -> str:
@@ -112,16 +115,17 @@ def read_pairs(work: Phase, mark: int):
     """The pairs to compare: left_key, right_key, rules, rule_id; by keys, each once."""
     import polars as pl
 
-    pairs = copy_out(
+    pairs = copy_out_numbers(
         work.cursor,
         f"select left_profile_key, right_profile_key, rules, rule_id from {BLOCKED} "
         "where run_id > %s and rule_id >= 0",
         {"left_key": pl.Int64, "right_key": pl.Int64, "rules": pl.Int32, "rule_id": pl.Int16},
         (mark,),
+    ).sort("left_key", "right_key", "rule_id")
+    is_again = (pl.col("left_key") == pl.col("left_key").shift(1)) & (
+        pl.col("right_key") == pl.col("right_key").shift(1)
     )
-    return pairs.sort("left_key", "right_key", "rule_id").unique(
-        ["left_key", "right_key"], keep="first", maintain_order=True
-    )
+    return pairs.filter(~is_again.fill_null(False))
 
 
 def read_profiles(work: Phase, mark: int, everything: bool):
@@ -210,31 +214,35 @@ def current_version(work: Phase, profiles, pairs):
 def score_pairs(work: Phase, model_version: int, model, compared, pairs, afresh: bool) -> None:
     """Score the pairs in batches and store them.
 
-    Memory: the profiles' values, per pair its keys and levels, and one batch of BATCH_PAIRS scored pairs.
+    Memory: the profiles' values, per pair its keys and levels, and two batches of BATCH_PAIRS scored pairs.
     """
     from matching.drift import add_levels, match_levels
     from matching.scoring import score_in_parts
 
+    target = CANDIDATES if afresh else "pg_temp.compared"
     if not afresh:
         work.cursor.execute(
             f"create temp table compared (like {CANDIDATES} including defaults) on commit drop"
         )
     decisions: dict[str, int] = {}
     levels = []
-    with bulk_load(work.cursor, CANDIDATES), work.progress(pairs.height, "pairs") as bar:
-        done = 0
+    with (
+        bulk_load(work.cursor, CANDIDATES, keys=afresh),
+        ThreadPoolExecutor(1) as writer,
+        work.progress(pairs.height, "pairs") as bar,
+    ):
+        done, writing = 0, writer.submit(int)
         for scored in score_in_parts(compared, model, model.profiles, BATCH_PAIRS):
             batch = pairs[done : done + scored.height]
             done += scored.height
-            copy_in(
-                work.cursor,
-                CANDIDATES if afresh else "pg_temp.compared",
-                candidate_rows(scored, batch, model, work.run_id, model_version),
-            )
+            rows = candidate_rows(scored, batch, model, work.run_id, model_version)
+            writing.result()
+            writing = writer.submit(copy_in, work.cursor, target, rows)
             for decision, count in scored["decision"].value_counts().iter_rows():
                 decisions[decision] = decisions.get(decision, 0) + count
             levels.append(match_levels(scored, model.comparisons))
             bar.update(batch.height)
+        writing.result()
     if not afresh:
         run_file(work.cursor, HERE / "upsert_candidates.sql")
     work.rows_out = pairs.height
