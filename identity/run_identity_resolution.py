@@ -72,7 +72,7 @@ def resolve_identities(work: Phase) -> None:
         write_links(work, pairs, resolution)
     else:
         update_links(work, resolution, parameters)
-    write_customers(work, records, resolution, parameters, everything)
+    write_customers(work, records, resolution, parameters)
     run_file(work.cursor, HERE / "apply_decisions.sql")
     work.refresh_statistics(LINKS, CUSTOMERS, MAP)
     count_changes(work)
@@ -158,6 +158,10 @@ def cluster_touched(
             "is_changed": pl.String,
             "source_system": pl.String,
             "record_id": pl.String,
+            "old_customer": pl.String,
+            "home_customer": pl.String,
+            "old_confidence": pl.Float32,
+            "old_assigned_by": pl.String,
         },
         parameters,
     ).with_columns(pl.col("is_changed") == "t")
@@ -203,6 +207,8 @@ def cluster_touched(
         .sort("profile_key")
     )
     between = pairs.filter(~is_own)
+    if not everything:
+        between = between.join(profiles, left_on="right_profile_key", right_on="profile_key", how="semi")
     # What merges has to reach the threshold of what merges.
     work.cursor.execute(
         "select parameters ->> case when %(merge_flagged)s then 'flag_review' else 'auto_merge' end "
@@ -255,38 +261,23 @@ def update_links(work: Phase, resolution: "Resolution", parameters: dict) -> Non
         "right_profile_key bigint not null, refused_reason text not null) on commit drop"
     )
     copy_in(work.cursor, "pg_temp.refused_links", resolution.refused)
-    work.cursor.execute("analyze refused_links")
+    work.cursor.execute(
+        "create index on refused_links (left_profile_key, right_profile_key); analyze refused_links"
+    )
     run_file(work.cursor, HERE / "link_status.sql", parameters)
 
 
-def write_customers(
-    work: Phase, records: "pl.DataFrame", resolution: "Resolution", parameters: dict, everything: bool
-) -> None:
+def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolution", parameters: dict) -> None:
     """Give each cluster its customer, and write what changed: memberships, customers, lineage."""
     import polars as pl
 
     from identity.assignment import assign, changed_customers, merges, splits
 
-    source = MAP if everything else f"({read_sql('touched_memberships')})"
-    standing = copy_out(
-        work.cursor,
-        read_sql("memberships", memberships=source),
-        {
-            "record_key": pl.Int64,
-            "old_customer": pl.String,
-            "home_customer": pl.String,
-            "old_confidence": pl.Float32,
-            "old_assigned_by": pl.String,
-        },
-    )
-    moves = (
-        records.join(resolution.records, on="record_key")
-        .join(standing, on="record_key", how="left")
-        .sort("record_key")
-    )
+    moves = records.join(resolution.records, on="record_key").sort("record_key")
     run_file(work.cursor, HERE / "withdrawn_records.sql", parameters)
     withdrawn = [customer for (customer,) in work.cursor.fetchall()]
-    known = pl.concat([standing["old_customer"], standing["home_customer"].alias("old_customer")]).unique()
+    known = pl.concat([records[name].alias("customer") for name in ("old_customer", "home_customer")])
+    known = known.drop_nulls().unique()
     assignment = assign(moves, registry(work, known), lambda ids: living(work, ids))
     changed = changed_customers(moves, assignment, withdrawn)
     write_memberships(work, moves, assignment)
