@@ -110,12 +110,13 @@ def table_identifier(name: str) -> Identifier:
 
 
 @contextmanager
-def bulk_load(cursor: Cursor, *tables: str) -> Iterator[None]:
+def bulk_load(cursor: Cursor, *tables: str, with_keys: bool = False) -> Iterator[None]:
     """Fill tables (`schema.table`); those that are empty get their secondary indexes after the rows are in.
 
-    Building an index once is several times cheaper than keeping it row by row. An empty table that nothing
+    Building an index once is several times cheaper than keeping it row by row. An empty table that no other
     refers to is truncated first: what is then written in the same transaction needs no log of changes where
-    wal_level is minimal, and is as durable. Indexes behind constraints stay.
+    wal_level is minimal, and is as durable. `with_keys`: its primary, unique and foreign keys come after the
+    rows too; for tables that are filled without looking at what they hold.
     """
     definitions = []
     for table in tables:
@@ -123,10 +124,14 @@ def bulk_load(cursor: Cursor, *tables: str) -> Iterator[None]:
         if cursor.fetchone()[0]:
             continue
         cursor.execute(
-            "select not exists (select 1 from pg_constraint where confrelid = %s::regclass)", (table,)
+            "select not exists (select 1 from pg_constraint where confrelid = %s::regclass "
+            "and conrelid <> confrelid)",
+            (table,),
         )
         if cursor.fetchone()[0]:
             cursor.execute(SQL("truncate {}").format(table_identifier(table)))
+            if with_keys:
+                definitions += _drop_keys(cursor, table)
         cursor.execute(
             "select indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index "
             "where indrelid = %s::regclass "
@@ -139,6 +144,25 @@ def bulk_load(cursor: Cursor, *tables: str) -> Iterator[None]:
     yield
     for definition in definitions:
         cursor.execute(definition)
+
+
+def _drop_keys(cursor: Cursor, table: str) -> list[str]:
+    """Drop a table's primary, unique and foreign keys; returns the statements that make them again."""
+    cursor.execute(
+        "select conname, pg_get_constraintdef(oid) from pg_constraint "
+        "where conrelid = %s::regclass and contype in ('p', 'u', 'f') "
+        "order by contype <> 'f', contype desc, conname",
+        (table,),
+    )
+    keys = cursor.fetchall()
+    for name, _ in keys:
+        cursor.execute(
+            SQL("alter table {} drop constraint {}").format(table_identifier(table), Identifier(name))
+        )
+    return [
+        SQL("alter table {} add constraint {} {}").format(table_identifier(table), Identifier(name), SQL(key))
+        for name, key in reversed(keys)
+    ]
 
 
 def copy_in(cursor: Cursor, table: str, frame: "pl.DataFrame") -> int:
