@@ -39,8 +39,9 @@ def detect(work: Phase) -> None:
     if not work.cursor.fetchone()[0]:
         work.skip("no changed customers and no changed overrides")
         return
-    # Values are many and found by reading them all, or by key: the planner chooses, with both cores.
-    work.cursor.execute("set local parallel_setup_cost = 100; set local parallel_tuple_cost = 0.001")
+    if not mark:
+        # The first time all values are read, with both cores; later those of the changed customers, by key.
+        work.cursor.execute("set local parallel_setup_cost = 100; set local parallel_tuple_cost = 0.001")
     work.rows_out = run_file(
         work.cursor, HERE / "attribute_conflicts.sql", {"mark": mark, "run_id": work.run_id}
     )

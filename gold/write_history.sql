@@ -1,15 +1,21 @@
 -- One row per customer and version: versions that no longer hold are closed, new ones opened.
 
--- The last version of each; looked up one by one, so the cost follows the customers and not their history.
+-- The last version of each, beside the golden record that stands; looked up one by one, so the cost follows the
+-- customers and not their history.
 create temp table last_versions on commit drop as
 select
     working_customers.global_customer_id,
-    coalesce(history.version, 0) as version,
+    customers.updated_at,
+    history.row_address,
     history.valid_from,
-    history.valid_to
+    history.valid_to,
+    coalesce(history.version, 0) as version
 from gold.working_customers
+left join gold.dim_customers as customers
+    on working_customers.global_customer_id = customers.global_customer_id
 left join lateral (
     select
+        versions.ctid as row_address,
         versions.version,
         versions.valid_from,
         versions.valid_to
@@ -25,7 +31,7 @@ update gold.dim_customers_history as history
 set
     -- A customer who is gone left dim_customers at the time of phase 7.
     valid_to = coalesce(
-        customers.updated_at,
+        last_versions.updated_at,
         greatest(
             (
                 select marks.updated_at
@@ -38,18 +44,19 @@ set
         )
     ),
     closed_run_id = %(run_id)s,
-    merged_into = case when customers.global_customer_id is null then registry.merged_into end
+    merged_into = case
+        when last_versions.updated_at is null
+            then (
+                select registry.merged_into
+                from identity.customers as registry
+                where registry.global_customer_id = last_versions.global_customer_id
+            )
+    end
 from last_versions
-inner join identity.customers as registry
-    on last_versions.global_customer_id = registry.global_customer_id
-left join gold.dim_customers as customers
-    on last_versions.global_customer_id = customers.global_customer_id
 where
-    last_versions.version > 0
+    history.ctid = last_versions.row_address
     and last_versions.valid_to is null
-    and last_versions.valid_from is distinct from customers.updated_at
-    and history.global_customer_id = last_versions.global_customer_id
-    and history.version = last_versions.version;
+    and last_versions.valid_from is distinct from last_versions.updated_at;
 
 insert into gold.dim_customers_history (
     global_customer_id,
