@@ -24,6 +24,8 @@ COPY_BYTES = 1 << 20
 COPY_ROWS = 1 << 16
 # How PostgreSQL writes a timestamptz.
 TIMESTAMP = "%Y-%m-%d %H:%M:%S%.f%#z"
+# Tables that bulk_load has emptied in this transaction.
+_emptied: set[str] = set()
 
 
 @cache
@@ -130,6 +132,7 @@ def bulk_load(cursor: Cursor, *tables: str, with_keys: bool = False) -> Iterator
         )
         if cursor.fetchone()[0]:
             cursor.execute(SQL("truncate {}").format(table_identifier(table)))
+            _emptied.add(table)
             if with_keys:
                 definitions += _drop_keys(cursor, table)
         cursor.execute(
@@ -141,7 +144,10 @@ def bulk_load(cursor: Cursor, *tables: str, with_keys: bool = False) -> Iterator
         for name, definition in cursor.fetchall():
             definitions.append(definition)
             cursor.execute(f"drop index {name}")
-    yield
+    try:
+        yield
+    finally:
+        _emptied.difference_update(tables)
     for definition in definitions:
         cursor.execute(definition)
 
@@ -171,6 +177,9 @@ def copy_in(cursor: Cursor, table: str, frame: "pl.DataFrame") -> int:
     A column is cast to what the table's column wants: truth values, dates, times, UUIDs, JSON and enumerations
     may be given as PostgreSQL writes them. Raises polars' errors for a value that cannot be cast.
 
+    Into a table that bulk_load has emptied rows go frozen: their first reader need not mark each page, which
+    would put the page into the log.
+
     Memory: the frame once more, and COPY_ROWS rows of COPY's bytes.
     """
     if frame.height == 0:
@@ -178,7 +187,9 @@ def copy_in(cursor: Cursor, table: str, frame: "pl.DataFrame") -> int:
     from pgpq import ArrowToPostgresBinaryEncoder
 
     columns = SQL(", ").join(map(Identifier, frame.columns))
-    statement = SQL("copy {} ({}) from stdin (format binary)").format(table_identifier(table), columns)
+    statement = SQL("copy {} ({}) from stdin (format binary, freeze {})").format(
+        table_identifier(table), columns, SQL("true" if table in _emptied else "false")
+    )
     rows = frame.select(_as_wanted(cursor, table, frame)).to_arrow(compat_level=_compat_level())
     encoder = ArrowToPostgresBinaryEncoder(rows.schema)
 
