@@ -250,7 +250,7 @@ def write_links(work: Phase, pairs: "pl.DataFrame", resolution: "Resolution") ->
         .drop("decision")
         .sort(ends)
     )
-    with bulk_load(work.cursor, LINKS, keys=True):
+    with bulk_load(work.cursor, LINKS, with_keys=True):
         copy_in(work.cursor, LINKS, links)
 
 
@@ -350,7 +350,7 @@ def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignmen
     )
     work.cursor.execute(f"select not exists (select from {MAP})")
     (is_first,) = work.cursor.fetchone()
-    with bulk_load(work.cursor, MAP, keys=is_first):
+    with bulk_load(work.cursor, MAP, with_keys=is_first):
         write_rows(work, MAP, "memberships", memberships, "update_memberships")
 
 

@@ -136,12 +136,17 @@ def pair_everything(work: Phase, limits: dict[int, int], terms: dict[int, list[s
 
     from matching.candidate_pairs import Members, candidate_pairs
 
-    work.cursor.execute(f"truncate {KEYS}")
+    # They are made again while pairs are made.
+    work.cursor.execute("select staging.drop_key_indexes()")
     work.cursor.execute("select pg_relation_size('staging.match_profiles') / 8192")
     (pages,) = work.cursor.fetchone()
     rules = rules_with_values(work, terms)
     query = keys_query(work, rules)
-    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(1) as writer:
+    with (
+        bulk_load(work.cursor, KEYS, with_keys=True),
+        ThreadPoolExecutor(READERS) as readers,
+        ThreadPoolExecutor(1) as writer,
+    ):
         parts = [
             readers.submit(read_keys, query, rules, first, first + PART_PAGES)
             for first in range(0, pages + 1, PART_PAGES)

@@ -227,7 +227,7 @@ def score_pairs(work: Phase, model_version: int, model, compared, pairs, afresh:
     decisions: dict[str, int] = {}
     levels = []
     with (
-        bulk_load(work.cursor, CANDIDATES, keys=afresh),
+        bulk_load(work.cursor, CANDIDATES, with_keys=afresh),
         ThreadPoolExecutor(1) as writer,
         work.progress(pairs.height, "pairs") as bar,
     ):

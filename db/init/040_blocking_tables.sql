@@ -247,8 +247,8 @@ begin
 end
 $function$;
 
--- Forget all keys and what was found by them, for rules that changed.
-create or replace function staging.drop_blocking_keys()
+-- Drop the indexes over the keys.
+create or replace function staging.drop_key_indexes()
 returns void
 language plpgsql
 as $function$
@@ -264,6 +264,16 @@ begin
             'blocking_keys_rule_' || rule.rule_id
         );
     end loop;
+end
+$function$;
+
+-- Forget all keys and what was found by them, for rules that changed.
+create or replace function staging.drop_blocking_keys()
+returns void
+language plpgsql
+as $function$
+begin
+    perform staging.drop_key_indexes();
     truncate
         staging.blocking_keys,
         staging.capped_blocks,
