@@ -12,7 +12,7 @@ select
     changed.status,
     changed.merged_into,
     changed.record_count,
-    changed.run_id,
+    changed.created_run_id,
     changed.run_id
 from changed
 order by changed.global_customer_id
