@@ -107,16 +107,16 @@ def _make_slice(work: Phase, chains: "Chains", slice_: dict[str, int], aside: Ex
 
     every_record = aside.submit(_every_record) if _is_most(work.cursor, slice_) else None
     members = _members(work.cursor, slice_)
-    customers, values, overrides = _standing(work.cursor, slice_)
+    overrides = _overrides(work.cursor, slice_)
     records = every_record.result() if every_record else _records(work.cursor, members)
     whose = records.select("record_key").join(members, on="record_key", how="left", maintain_order="left")
     records = records.with_columns(whose["customer"])
-    work.cursor.execute("select (date_part('epoch', now()) * 1e6)::bigint")
-    (now,) = work.cursor.fetchone()
-    written, writing = 0, aside.submit(int)
+    written = 0
+    standing = writing = aside.submit(_standing, work.cursor, slice_)
     for first in range(slice_["first"], slice_["last"] + 1, PART):
         part = pl.col("customer").is_between(first, first + PART, closed="left")
         made_values, made_golden = survive(records.filter(part), chains, overrides.filter(part))
+        customers, values, now = standing.result()
         new_values, old_values = _difference(made_values, values.filter(part))
         new_golden, old_golden = _difference(made_golden, customers.filter(part))
         new_golden = new_golden.join(
@@ -170,37 +170,41 @@ def _copied_records(cursor: Cursor, record_keys: str | None) -> "pl.DataFrame":
     return copy_out(cursor, query, schema, {"record_keys": record_keys})
 
 
-def _standing(cursor: Cursor, slice_: dict[str, int]) -> "list[pl.DataFrame]":
-    """A slice of the customers with the golden records that stand, the values that stand, and the overrides
-    that count for them. Times are in microseconds.
+def _overrides(cursor: Cursor, slice_: dict[str, int]) -> "pl.DataFrame":
+    """The overrides that count for a slice."""
+    import polars as pl
+
+    from gold.survivorship import ATTRIBUTES
+
+    schema = {"attribute": pl.Enum(ATTRIBUTES), "value": pl.String, "made_at": pl.Int64}
+    query = (HERE / "winning_overrides.sql").read_text(encoding="utf-8")
+    return copy_out(cursor, query, {"customer": pl.Int64} | schema, slice_)
+
+
+def _standing(cursor: Cursor, slice_: dict[str, int]) -> "tuple[pl.DataFrame, pl.DataFrame, int]":
+    """The customers of a slice with the golden records that stand, the values that stand, and the time of
+    this transaction. Times are in microseconds.
     """
     import polars as pl
 
     from gold.survivorship import ATTRIBUTES, RULES
 
     text, number = pl.String, pl.Int64
-    schemas = {
-        "standing_golden_records": {
-            "global_customer_id": text, "created_at": number, "updated_at": number, "row_address": text,
-            "record_count": number, "source_count": number,
-            **dict.fromkeys((f"canonical_{attribute}" for attribute in ATTRIBUTES), text),
-        },
-        "standing_values": {
-            "row_address": text, "record_key": number, "first_seen": number, "last_seen": number,
-            "record_count": number, "attribute": pl.Enum(ATTRIBUTES), "rule": pl.Enum(RULES),
-            "is_golden": pl.Boolean, "source_list": text, "value": text,
-        },
-        "winning_overrides": {"attribute": pl.Enum(ATTRIBUTES), "value": text, "made_at": number},
+    golden = {
+        "customer": number, "global_customer_id": text, "created_at": number, "updated_at": number,
+        "row_address": text, "record_count": number, "source_count": number,
+        **dict.fromkeys((f"canonical_{attribute}" for attribute in ATTRIBUTES), text),
     }  # fmt: skip
-    return [
-        copy_out(
-            cursor,
-            (HERE / f"{name}.sql").read_text(encoding="utf-8"),
-            {"customer": number, **columns},
-            slice_,
-        )
-        for name, columns in schemas.items()
-    ]
+    value = {
+        "customer": number, "row_address": text, "record_key": number, "first_seen": number,
+        "last_seen": number, "record_count": number, "attribute": pl.Enum(ATTRIBUTES), "rule": pl.Enum(RULES),
+        "is_golden": pl.Boolean, "source_list": text, "value": text,
+    }  # fmt: skip
+    customers = (HERE / "standing_golden_records.sql").read_text(encoding="utf-8")
+    values = (HERE / "standing_values.sql").read_text(encoding="utf-8")
+    cursor.execute("select (date_part('epoch', now()) * 1e6)::bigint")
+    (now,) = cursor.fetchone()
+    return copy_out(cursor, customers, golden, slice_), copy_out(cursor, values, value, slice_), now
 
 
 def _difference(made: "pl.DataFrame", standing: "pl.DataFrame") -> "tuple[pl.DataFrame, pl.DataFrame]":
