@@ -45,7 +45,7 @@ def survive(
     records: customer (a number), record_key, event_ts (microseconds), source_system, and the ATTRIBUTES as
     text. overrides: customer, attribute, value, made_at (microseconds), at most one per customer and attribute.
     Values: customer, record_key, first_seen, last_seen, record_count, attribute, rule, is_golden, source_list,
-    value; in order of customer, attribute and place. Golden records: customer, record_count, source_count,
+    value; in order of customer and attribute. Golden records: customer, record_count, source_count,
     canonical_*; in order of customer.
     """
     sources = sorted(records["source_system"].unique())

@@ -7,6 +7,7 @@ from resolved_records import A, B, C
 from db.errors import ConfigurationError
 from db.settings import PROJECT
 from gold import run_golden_customers
+from gold.survivorship import ATTRIBUTES, RULES
 
 
 def chain(resolved, attribute: str, *strategies: str, order: list[str] | None = None) -> None:
@@ -209,6 +210,13 @@ def test_slices_parts_and_keys_read_one_by_one_change_nothing(resolved, monkeypa
     resolved.database.execute(touch, (resolved.run_id,))
     resolved.run_gold()
     assert [resolved.golden(customer) for customer in (A, B, C)] == golden
+
+
+def test_attributes_and_rules_are_those_of_the_schema(resolved):
+    ((attributes, rules),) = resolved.database.query(
+        "select enum_range(null::gold.canonical_attribute)::text[], enum_range(null::gold.golden_rule)::text[]"
+    )
+    assert (tuple(attributes), tuple(rules)) == (ATTRIBUTES, RULES)
 
 
 def test_only_what_differs_is_written(resolved):
