@@ -37,7 +37,7 @@ def said(database, customer, attribute, value, sources, days, records=2):
     """The value is said by the sources, from the first to the last of two days of March."""
     database.execute(
         "insert into gold.customer_attribute_values (global_customer_id, record_key, first_seen, last_seen, "
-        "record_count, run_id, attribute, rule, is_golden, sources, value) "
+        "record_count, run_id, attribute, rule, is_golden, source_list, value) "
         "values (%s, %s, %s, %s, %s, 1, %s, 'most_recent', false, %s, %s)",
         (
             customer,
@@ -46,7 +46,7 @@ def said(database, customer, attribute, value, sources, days, records=2):
             f"2026-03-{days[1]:02}",
             records,
             attribute,
-            sources,
+            ",".join(sources),
             value,
         ),
     )
