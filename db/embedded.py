@@ -46,6 +46,11 @@ PATIENCE = 120
 LOG_LIMIT = 10 * 1024**2
 
 
+def _folder_in(served: str) -> str:
+    """The folder that rclone is told to serve, with an overlay or without."""
+    return served.partition("remote='")[2].removesuffix("':").replace("''", "'") or served
+
+
 @dataclass(frozen=True)
 class Server:
     """One server process on a port of 127.0.0.1."""
@@ -68,8 +73,11 @@ class Server:
             program, *arguments = process.cmdline()
         except (OSError, ValueError, IndexError, psutil.Error):
             return None
-        is_ours = Path(program).name == Path(self.command[0]).name and arguments[:3] == list(
-            self.command[1:4]
+        is_ours = (
+            Path(program).name == Path(self.command[0]).name
+            and arguments[:2] == list(self.command[1:3])
+            # However the folder is served: an overlay may have come or gone.
+            and _folder_in(arguments[2]) == _folder_in(self.command[3])
         )
         return process if is_ours else None
 
@@ -279,9 +287,11 @@ class EmbeddedStores:
             "s3",
             self.settings.minio_port,
             "MINIO_PORT",
-            {"RCLONE_AUTH_KEY": f'"{user},{password}"'},
+            {"RCLONE_AUTH_KEY": f'"{user},{password}"', "RCLONE_CACHE_DIR": str(self.home / "lake_hashes")},
             # Objects that come another way than through this server are seen after a second.
             ("--dir-cache-time", "1s"),
+            # An object's MD5, its ETag, is worked out once and kept; else every listing reads all objects.
+            overlay="hasher",
         )
 
     @cached_property
@@ -310,6 +320,7 @@ class EmbeddedStores:
         self._require_access()
         self.logs.mkdir(parents=True, exist_ok=True)
         self._give(self.home / "lake")
+        self._give(self.home / "lake_hashes")
         if not (self.home / "postgres").exists():
             self._initialise()
         started = [server.title for server in (self.postgres, self.lake, self.browser) if server.start()]
@@ -324,7 +335,13 @@ class EmbeddedStores:
     def remove(self) -> None:
         """Stop the servers and delete their data and logs for good."""
         self.stop()
-        for folder in (self.home / "postgres", self.home / "lake", self.logs, self._closed_home):
+        for folder in (
+            self.home / "postgres",
+            self.home / "lake",
+            self.home / "lake_hashes",
+            self.logs,
+            self._closed_home,
+        ):
             if folder.exists():
                 shutil.rmtree(folder)
         for server in (self.lake, self.browser):
@@ -343,11 +360,16 @@ class EmbeddedStores:
         port_setting: str,
         credentials: dict[str, str],
         flags: tuple[str, ...],
+        overlay: str | None = None,
     ) -> Server:
+        folder = str(self.home / "lake")
+        if overlay:
+            quoted = folder.replace("'", "''")
+            folder = f":{overlay},hashes=md5,max_age=off,remote='{quoted}':"
         address = ("--addr", f"127.0.0.1:{port}", "--config", os.devnull)
         return Server(
             title=title,
-            command=(str(self.rclone), "serve", kind, str(self.home / "lake"), *address, *flags),
+            command=(str(self.rclone), "serve", kind, folder, *address, *flags),
             port=port,
             port_setting=port_setting,
             pid_file=self.settings.mdm_home / f"rclone_{kind}.pid",

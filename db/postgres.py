@@ -1,14 +1,12 @@
-"""The door to PostgreSQL: the engine, connections, SQL files and COPY."""
+"""The door to PostgreSQL: connections, SQL files and COPY."""
 
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg2
-import sqlalchemy
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier
@@ -28,44 +26,33 @@ TIMESTAMP = "%Y-%m-%d %H:%M:%S%.f%#z"
 _emptied: set[str] = set()
 
 
-@cache
-def engine() -> sqlalchemy.Engine:
-    """The engine of the settings; connections are UTC and name this application."""
-    url = sqlalchemy.URL.create(
-        "postgresql+psycopg2",
-        username=settings.postgres_user,
-        password=settings.postgres_password,
-        host=settings.postgres_host,
-        port=settings.postgres_port,
-        database=settings.postgres_db,
-    )
-    return sqlalchemy.create_engine(
-        url,
-        poolclass=sqlalchemy.NullPool,
-        # connect() has ended the transaction; of a server that is gone this would print a traceback.
-        pool_reset_on_return=None,
-        connect_args={"connect_timeout": 5, "application_name": "mdm", "options": "-c timezone=UTC"},
-    )
-
-
 @contextmanager
 def connect() -> Iterator[Connection]:
-    """A psycopg2 connection: committed at the end of the block, rolled back on an error.
+    """A connection in UTC: committed at the end of the block, rolled back on an error.
 
     Raises MissingError (no server), ConfigurationError (refused), MdmError (disk full and the like),
     each with what to do.
     """
     with explained():
-        proxy = engine().raw_connection()
+        connection = psycopg2.connect(
+            user=settings.postgres_user,
+            password=settings.postgres_password,
+            host=settings.postgres_host,
+            port=settings.postgres_port,
+            dbname=settings.postgres_db,
+            connect_timeout=5,
+            application_name="mdm",
+            options="-c timezone=UTC",
+        )
         try:
-            yield proxy.driver_connection
-            proxy.commit()
+            yield connection
+            connection.commit()
         except BaseException:
-            if not proxy.driver_connection.closed:
-                proxy.rollback()
+            if not connection.closed:
+                connection.rollback()
             raise
         finally:
-            proxy.close()
+            connection.close()
 
 
 @contextmanager
@@ -79,7 +66,7 @@ def explained() -> Iterator[None]:
             f"PostgreSQL at {where} ran out of room: {_first_line(error)}. Nothing of this phase was kept; "
             "free some space and run again."
         ) from error
-    except (psycopg2.OperationalError, sqlalchemy.exc.OperationalError) as error:
+    except psycopg2.OperationalError as error:
         text = _first_line(error)
         if "password authentication failed" in text or "no password supplied" in text:
             raise ConfigurationError(
@@ -97,7 +84,7 @@ def explained() -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(getattr(error, "orig", error)).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def run_file(cursor: Cursor, path: Path, parameters: dict[str, object] | None = None) -> int:

@@ -150,7 +150,6 @@ class Pipeline:
         for module in (db.postgres, db.phase, run_identity_resolution):
             self.monkeypatch.setattr(module, "settings", given)
         self.monkeypatch.setattr(Lake, "from_settings", lambda *_: self.lake)
-        db.postgres.engine.cache_clear()
 
     # ---- what comes out
 
@@ -281,7 +280,6 @@ class Pipeline:
 
     def close(self) -> None:
         """Drop the database."""
-        db.postgres.engine.cache_clear()
         self.stores.drop_database(self.database)
 
 
