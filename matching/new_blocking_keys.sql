@@ -1,11 +1,13 @@
--- One row per live profile that came to life since the mark, or had another record: the hash of its key under each
--- rule, 0 where the rule says nothing.
+-- One row per live profile that came to life since the mark, or had another record: the hash of the start of its
+-- name, and of its key under each rule; 0 where there is none.
 select
     profiles.profile_key,
+    coalesce(hashtextextended(profiles.name, 0), 0) as name,
     {keys}
 from (
     select
         p.profile_key,
+        staging.start_of_name(p.family_name, p.given_name) as name,
         {terms}
     from staging.match_profiles as p
     where

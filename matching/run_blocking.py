@@ -41,8 +41,8 @@ PART_PAGES = 2_000
 READERS = 2
 # Up to this share of new profiles, looking up each of their blocks is cheaper than reading all.
 FEW = 0.1
-# find_shared_values looks for values that strangers share in blocks of so many profiles, under these keys.
-MIN_SHARED = 5
+# find_shared_values looks for values that strangers share in blocks of so many names, under these keys.
+MIN_NAMES = 5
 OWN_KEYS = (["email"], ["email_mailbox"], ["phone"], ["national_id"])
 
 
@@ -111,7 +111,10 @@ def bring_in_rules(work: Phase) -> bool:
 
 
 class Rules:
-    """The rules in force, and the SQL of their keys. ids: in order; limits and terms: by rule_id."""
+    """The rules in force, and the SQL of their keys. ids: in order; limits and terms: by rule_id.
+
+    own: those under whose keys find_shared_values looks for values that strangers share.
+    """
 
     def __init__(self, cursor: Cursor):
         cursor.execute("select rule_id, block_limit, key_terms from staging.blocking_rules order by rule_id")
@@ -119,6 +122,7 @@ class Rules:
         self.ids = [rule_id for rule_id, _, _ in rules]
         self.limits = {rule_id: limit for rule_id, limit, _ in rules}
         self.terms = {rule_id: terms for rule_id, _, terms in rules}
+        self.own = [rule_id for rule_id, terms in self.terms.items() if terms in OWN_KEYS]
         cursor.execute(
             "select term, staging.blocking_term_sql(term) from unnest(%s) as term",
             (sorted({term for terms in self.terms.values() for term in terms}),),
@@ -136,30 +140,35 @@ class Rules:
             if not any(parse_term(term)[1] in empty for term in terms)
         ]
 
-    def new_keys(self, rule_ids: list[int], which: Composed, mark: int = 0) -> Composed:
-        """The query of the keys of new profiles under these rules (new_blocking_keys.sql)."""
+    def new_keys(self, rule_ids: list[int], which: Composed, mark: int = 0) -> tuple[Composed, list[str]]:
+        """The query of the keys of new profiles under these rules (new_blocking_keys.sql), and its columns."""
         names = {term: f"term_{place}" for place, term in enumerate(self.term_sql)}
         wanted = {term for rule_id in rule_ids for term in self.terms[rule_id]}
-        return SQL((HERE / "new_blocking_keys.sql").read_text(encoding="utf-8")).format(
-            keys=SQL(",\n    ").join(
-                SQL("coalesce(hashtextextended({}, 0), 0)").format(
-                    SQL(" || chr(31) || ").join(Identifier(names[term]) for term in self.terms[rule_id])
-                )
-                for rule_id in rule_ids
-            ),
-            terms=SQL(",\n        ").join(
-                SQL("{} as {}").format(SQL(text), Identifier(names[term]))
-                for term, text in self.term_sql.items()
-                if term in wanted
-            ),
+        keys = [
+            SQL("coalesce(hashtextextended({}, 0), 0) as {}").format(
+                SQL(" || chr(31) || ").join(Identifier(names[term]) for term in self.terms[rule_id]),
+                Identifier(f"key_{rule_id}"),
+            )
+            for rule_id in rule_ids
+        ]
+        terms = [
+            SQL("{} as {}").format(SQL(text), Identifier(names[term]))
+            for term, text in self.term_sql.items()
+            if term in wanted
+        ]
+        query = SQL((HERE / "new_blocking_keys.sql").read_text(encoding="utf-8")).format(
+            keys=SQL(",\n    ").join(keys),
+            terms=SQL(",\n        ").join(terms),
             which=which,
             mark=Literal(mark),
         )
+        return query, ["profile_key", "name", *(f"key_{rule_id}" for rule_id in rule_ids)]
 
-    def stored_keys(self, table: str) -> str:
-        """The query of the keys that a table like staging.blocking_keys holds."""
-        columns = ", ".join(f"coalesce(key_{rule_id}, 0)" for rule_id in self.ids)
-        return f"select profile_key, {columns} from {table}"
+    def stored_keys(self, table: str) -> tuple[str, list[str]]:
+        """The query of the keys that a table like staging.blocking_keys holds, and its columns."""
+        columns = [f"key_{rule_id}" for rule_id in self.ids]
+        keys = ", ".join(f"coalesce({column}, 0) as {column}" for column in columns)
+        return f"select profile_key, {keys} from {table}", ["profile_key", *columns]
 
 
 def pair_everything(work: Phase, rules: Rules) -> "Candidates":
@@ -188,12 +197,12 @@ def pair_everything(work: Phase, rules: Rules) -> "Candidates":
             key = keys[f"key_{rule_id}"].to_numpy()
             row = np.flatnonzero(key).astype(np.int32)
             members[rule_id] = Members(key[row], row)
-        profile_keys = keys["profile_key"].to_numpy()
+        profile_keys, names = keys["profile_key"].to_numpy(), keys["name"].to_numpy()
         del keys
         candidates = candidate_pairs(profile_keys, members, rules.limits)
+        named = many_names(members, names, rules.own, candidates.sizes)
         storing.result()
-    large = candidates.sizes.filter(pl.col("profile_count") >= MIN_SHARED)
-    give_touched(work, rules, large.select("rule_id", "key"), large)
+    give_touched(work, named.with_columns(is_large=pl.lit(True)))
     store_capped(work, candidates)
     return candidates
 
@@ -209,11 +218,11 @@ def pair_changes(work: Phase, rules: Rules, mark: int) -> "tuple[Candidates, pl.
     from matching.candidate_pairs import CAPPED, block_changes, pairs_of_changes
 
     work.cursor.execute("select staging.take_dead_keys(%s)", (mark,))
-    dead = by_rule(read_keys(work.cursor, rules.stored_keys("pg_temp.dead_keys"), rules.ids))
+    dead = by_rule(read_keys(work.cursor, *rules.stored_keys("pg_temp.dead_keys")))
     which = SQL(
         "not exists (select from staging.blocking_keys as known where known.profile_key = p.profile_key)"
     )
-    keys = read_keys(work.cursor, rules.new_keys(rules.ids, which, mark), rules.ids)
+    keys = read_keys(work.cursor, *rules.new_keys(rules.ids, which, mark))
     index_keys(work, store_keys(work, keys))
     new = by_rule(keys)
     touched = pl.concat([new, dead]).select("rule_id", "key").unique()
@@ -226,7 +235,13 @@ def pair_changes(work: Phase, rules: Rules, mark: int) -> "tuple[Candidates, pl.
     changes = block_changes(new, dead, capped, rules.limits)
     members = read_members(work, changes.filter(~pl.col("is_partial")))
     candidates = pairs_of_changes(members, new, changes, rules.limits)
-    give_touched(work, rules, touched, candidates.sizes)
+    is_large = pl.col("profile_count").fill_null(0) >= MIN_NAMES
+    give_touched(
+        work,
+        touched.filter(pl.col("rule_id").is_in(rules.own))
+        .join(candidates.sizes, on=["rule_id", "key"], how="left")
+        .select("rule_id", "key", is_large=is_large),
+    )
     store_capped(work, candidates, capped)
     return candidates, no_longer_found(work, rules, candidates, members)
 
@@ -235,27 +250,27 @@ def read_part(rules: Rules, rule_ids: list[int], first: int, last: int) -> "pl.D
     """The keys of the profiles in the pages from first to before last, over a connection of its own."""
     which = SQL("p.ctid >= {} and p.ctid < {}").format(Literal(f"({first},0)"), Literal(f"({last},0)"))
     with connect() as connection, connection.cursor() as cursor:
-        return read_keys(cursor, rules.new_keys(rule_ids, which), rule_ids)
+        return read_keys(cursor, *rules.new_keys(rule_ids, which))
 
 
 def read_keys(
-    cursor: Cursor, query: str | Composed, rule_ids: list[int], parameters: object = None
+    cursor: Cursor, query: str | Composed, columns: list[str], parameters: object = None
 ) -> "pl.DataFrame":
-    """profile_key and key_<rule_id> of profiles; 0 is no key."""
+    """The keys of profiles; 0 is no key."""
     import polars as pl
 
-    columns = ["profile_key", *(f"key_{rule_id}" for rule_id in rule_ids)]
     return copy_out_numbers(cursor, query, dict.fromkeys(columns, pl.Int64), parameters)
 
 
 def by_rule(keys: "pl.DataFrame") -> "pl.DataFrame":
     """One row per profile and rule that says something about it: rule_id, key, profile_key."""
     import polars as pl
+    import polars.selectors as cs
 
     from matching.candidate_pairs import MEMBERS
 
     return (
-        keys.unpivot(index="profile_key", variable_name="rule_id", value_name="key")
+        keys.unpivot(cs.starts_with("key_"), index="profile_key", variable_name="rule_id", value_name="key")
         .filter(pl.col("key") != 0)
         .with_columns(pl.col("rule_id").str.strip_prefix("key_").cast(pl.Int16))
         .select(*MEMBERS)
@@ -301,7 +316,7 @@ def store_keys(work: Phase, keys: "pl.DataFrame") -> set[int]:
     """Add the keys of profiles to staging.blocking_keys; returns the rules that say something about them."""
     import polars as pl
 
-    columns = [name for name in keys.columns if name != "profile_key" and (keys[name] != 0).any()]
+    columns = [name for name in keys.columns if name.startswith("key_") and (keys[name] != 0).any()]
     rows = keys.select(
         "profile_key",
         *(pl.when(pl.col(name) != 0).then(name).alias(name) for name in columns),
@@ -328,22 +343,35 @@ def prefer_lookups(work: Phase) -> None:
         work.cursor.execute("set local enable_hashjoin = off; set local enable_mergejoin = off")
 
 
-def give_touched(work: Phase, rules: Rules, touched: "pl.DataFrame", sizes: "pl.DataFrame") -> None:
-    """Tell find_shared_values the blocks to look at."""
+def many_names(members: dict, names, own: list[int], sizes: "pl.DataFrame") -> "pl.DataFrame":
+    """The blocks of own keys that have MIN_NAMES names: rule_id, key.
+
+    names: the hash of the name of each row, 0 is none. sizes: as candidate_pairs gives them.
+    """
     import polars as pl
 
-    own = [rule_id for rule_id, terms in rules.terms.items() if terms in OWN_KEYS]
-    is_large = pl.col("profile_count").fill_null(0) >= MIN_SHARED
+    parts = [sizes.clear().select("rule_id", "key")]
+    for rule_id in set(own) & set(members):
+        of_rule = members[rule_id]
+        large = sizes.filter(pl.col("rule_id") == rule_id, pl.col("profile_count") >= MIN_NAMES)
+        parts.append(
+            pl.DataFrame({"key": of_rule.key, "name": names[of_rule.row]})
+            .filter(pl.col("name") != 0)
+            .join(large, on="key", how="semi")
+            .group_by("key")
+            .agg(pl.col("name").n_unique())
+            .filter(pl.col("name") >= MIN_NAMES)
+            .select(pl.lit(rule_id, pl.Int16).alias("rule_id"), "key")
+        )
+    return pl.concat(parts)
+
+
+def give_touched(work: Phase, touched: "pl.DataFrame") -> None:
+    """Tell find_shared_values the blocks to look at: rule_id, key, is_large."""
     work.cursor.execute(
         "create temp table touched_keys (rule_id smallint, key bigint, is_large boolean) on commit drop"
     )
-    copy_in(
-        work.cursor,
-        "pg_temp.touched_keys",
-        touched.filter(pl.col("rule_id").is_in(own))
-        .join(sizes, on=["rule_id", "key"], how="left")
-        .select("rule_id", "key", is_large=is_large),
-    )
+    copy_in(work.cursor, "pg_temp.touched_keys", touched)
     work.cursor.execute("analyze touched_keys")
 
 
@@ -387,8 +415,7 @@ def no_longer_found(
     pairs = pairs_in_blocks(compared, reshaped).select(PAIR).unique().sort(PAIR)
     keys = read_keys(
         work.cursor,
-        rules.stored_keys(f"{KEYS} where profile_key = any(%(profile_keys)s::bigint[])"),
-        rules.ids,
+        *rules.stored_keys(f"{KEYS} where profile_key = any(%(profile_keys)s::bigint[])"),
         profile_keys,
     )
     shared = pairs_in_blocks(pairs, by_rule(keys))

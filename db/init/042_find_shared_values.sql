@@ -1,5 +1,16 @@
 -- Values that many clearly different names share, and what was compared by them.
 
+-- What tells clearly different names apart: the first letters of the family
+-- name, else of the given name.
+create or replace function staging.start_of_name(
+    family_name text, given_name text
+)
+returns text
+language sql immutable
+as $function$
+    select left(coalesce(family_name, given_name), 3)
+$function$;
+
 -- The compared pairs in force of the profiles in wanted_profiles (rows of
 -- blocking_keys), into wanted_pairs. Both sides of a pair share a key, so pairs in which
 -- the wanted one is on the right are found by the keys; under a key over the
@@ -105,11 +116,10 @@ end
 $function$;
 
 -- Find values that many clearly different names share, among those under the
--- keys in touched_keys (rule_id, key, is_large: of at least 5 profiles): at least
--- 5 names (by the first three letters of the family name, else of the given
--- name), none with half of the profiles. A value that became shared, or no
--- longer is, has the pairs of its profiles compared again, also those in which
--- only one side has it.
+-- keys in touched_keys (rule_id, key, is_large: may have at least 5 names): at
+-- least 5 names, none with half of the profiles. A value that became shared, or
+-- no longer is, has the pairs of its profiles compared again, also those in
+-- which only one side has it.
 create or replace function staging.find_shared_values(
     this_run integer, is_first_load boolean
 )
@@ -143,12 +153,8 @@ begin
                 select
                     large.key,
                     match_profiles.%2$I as value,
-                    left(
-                        coalesce(
-                            match_profiles.family_name,
-                            match_profiles.given_name
-                        ),
-                        3
+                    staging.start_of_name(
+                        match_profiles.family_name, match_profiles.given_name
                     ) as name,
                     count(*) as profiles
                 from large
