@@ -119,17 +119,15 @@ def pairs_of_changes(
     """The pairs of changed blocks that have to be compared.
 
     changes: as `block_changes` gives it. members: as MEMBERS, all there are of its blocks that are not partial.
-    new: as MEMBERS, what came.
+    new: as MEMBERS, what came: all there is of profiles that had no keys before.
     """
-    anchors = changes.filter("is_partial").select(*BLOCK, profile_key="anchors").explode("profile_key")
-    members = (
-        pl.concat([part.select(*MEMBERS) for part in (members, anchors, new)])
-        .unique()
-        .join(new.with_columns(is_new=pl.lit(True)), on=list(MEMBERS), how="left")
-        .sort("profile_key", "rule_id")
-    )
+    partial = changes.filter("is_partial")
+    anchors = partial.select(*BLOCK, profile_key="anchors").explode("profile_key")
+    came = new.join(partial, on=BLOCK, how="semi")
+    members = pl.concat([part.select(*MEMBERS) for part in (members, anchors, came)]).sort("profile_key")
     profile_keys, row = np.unique(members["profile_key"].to_numpy(), return_inverse=True)
-    members = members.with_columns(row=pl.Series(row), is_new=pl.col("is_new").fill_null(False))
+    is_new = pl.col("profile_key").is_in(new["profile_key"].unique().implode())
+    members = members.with_columns(row=pl.Series(row), is_new=is_new)
     of_rule, changes_of = (
         frame.partition_by("rule_id", as_dict=True, maintain_order=True) for frame in (members, changes)
     )

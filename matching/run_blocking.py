@@ -78,9 +78,9 @@ def block(work: Phase) -> None:
         candidates, withdrawn = pair_changes(work, rules, mark)
     list_pairs(work, candidates, withdrawn, mark)
     work.cursor.execute("select staging.find_shared_values(%s, %s)", (work.run_id, is_first_load))
+    work.cursor.execute("reset enable_hashjoin; reset enable_mergejoin")
     if withdrawn is not None and withdrawn.height:
         work.cursor.execute("select staging.unlist_unsupported_pairs(%s)", (work.run_id,))
-    work.cursor.execute("reset enable_hashjoin; reset enable_mergejoin")
     work.refresh_statistics(BLOCKED, CAPPED_BLOCKS)
     count_by_rule(work, candidates)
 
@@ -295,7 +295,7 @@ def read_members(work: Phase, blocks: "pl.DataFrame") -> "pl.DataFrame":
 
 def listed(numbers: "pl.Series") -> str:
     """Numbers as an array, as PostgreSQL writes it."""
-    return "{" + ",".join(map(str, numbers.to_list())) + "}"
+    return f"{{{numbers.cast(str).str.join(',').item()}}}"
 
 
 def listed_blocks(blocks: "pl.DataFrame") -> dict[str, str]:
