@@ -24,6 +24,8 @@ COPY_BYTES = 1 << 20
 COPY_ROWS = 1 << 16
 # How PostgreSQL writes a timestamptz.
 TIMESTAMP = "%Y-%m-%d %H:%M:%S%.f%#z"
+# Tables that bulk_load has emptied in this transaction.
+_emptied: set[str] = set()
 
 
 @cache
@@ -110,49 +112,63 @@ def table_identifier(name: str) -> Identifier:
 
 
 @contextmanager
-def bulk_load(cursor: Cursor, *tables: str, keys: bool = False) -> Iterator[None]:
+def bulk_load(cursor: Cursor, *tables: str, with_keys: bool = False) -> Iterator[None]:
     """Fill tables (`schema.table`); those that are empty get their secondary indexes after the rows are in.
 
-    Building an index once is several times cheaper than keeping it row by row. An empty table that nothing
+    Building an index once is several times cheaper than keeping it row by row. An empty table that no other
     refers to is truncated first: what is then written in the same transaction needs no log of changes where
-    wal_level is minimal, and is as durable. keys: its primary and unique keys come after the rows, too, so
-    `on conflict` has nothing to go by.
+    wal_level is minimal, and is as durable. `with_keys`: its primary, unique and foreign keys come after the
+    rows too; for tables that are filled without looking at what they hold.
     """
     definitions = []
     for table in tables:
-        name = table_identifier(table)
-        cursor.execute(SQL("select exists (select 1 from {})").format(name))
+        cursor.execute(SQL("select exists (select 1 from {})").format(table_identifier(table)))
         if cursor.fetchone()[0]:
             continue
         cursor.execute(
-            "select not exists (select 1 from pg_constraint where confrelid = %s::regclass)", (table,)
+            "select not exists (select 1 from pg_constraint where confrelid = %s::regclass "
+            "and conrelid <> confrelid)",
+            (table,),
         )
-        is_free = cursor.fetchone()[0]
-        if is_free:
-            cursor.execute(SQL("truncate {}").format(name))
-        if is_free and keys:
-            cursor.execute(
-                "select conname, pg_get_constraintdef(oid) from pg_constraint "
-                "where conrelid = %s::regclass and contype in ('p', 'u') order by 1",
-                (table,),
-            )
-            for key, definition in cursor.fetchall():
-                cursor.execute(SQL("alter table {} drop constraint {}").format(name, Identifier(key)))
-                definitions.append(
-                    SQL("alter table {} add constraint {} ").format(name, Identifier(key)) + SQL(definition)
-                )
+        if cursor.fetchone()[0]:
+            cursor.execute(SQL("truncate {}").format(table_identifier(table)))
+            _emptied.add(table)
+            if with_keys:
+                definitions += _drop_keys(cursor, table)
         cursor.execute(
             "select indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index "
             "where indrelid = %s::regclass "
             "and not exists (select 1 from pg_constraint where conindid = indexrelid) order by 1",
             (table,),
         )
-        for index, definition in cursor.fetchall():
-            definitions.append(SQL(definition))
-            cursor.execute(f"drop index {index}")
-    yield
+        for name, definition in cursor.fetchall():
+            definitions.append(definition)
+            cursor.execute(f"drop index {name}")
+    try:
+        yield
+    finally:
+        _emptied.difference_update(tables)
     for definition in definitions:
         cursor.execute(definition)
+
+
+def _drop_keys(cursor: Cursor, table: str) -> list[str]:
+    """Drop a table's primary, unique and foreign keys; returns the statements that make them again."""
+    cursor.execute(
+        "select conname, pg_get_constraintdef(oid) from pg_constraint "
+        "where conrelid = %s::regclass and contype in ('p', 'u', 'f') "
+        "order by contype <> 'f', contype desc, conname",
+        (table,),
+    )
+    keys = cursor.fetchall()
+    for name, _ in keys:
+        cursor.execute(
+            SQL("alter table {} drop constraint {}").format(table_identifier(table), Identifier(name))
+        )
+    return [
+        SQL("alter table {} add constraint {} {}").format(table_identifier(table), Identifier(name), SQL(key))
+        for name, key in reversed(keys)
+    ]
 
 
 def copy_in(cursor: Cursor, table: str, frame: "pl.DataFrame") -> int:
@@ -161,6 +177,9 @@ def copy_in(cursor: Cursor, table: str, frame: "pl.DataFrame") -> int:
     A column is cast to what the table's column wants: truth values, dates, times, UUIDs, JSON and enumerations
     may be given as PostgreSQL writes them. Raises polars' errors for a value that cannot be cast.
 
+    Into a table that bulk_load has emptied rows go frozen: their first reader need not mark each page, which
+    would put the page into the log.
+
     Memory: the frame once more, and COPY_ROWS rows of COPY's bytes.
     """
     if frame.height == 0:
@@ -168,7 +187,9 @@ def copy_in(cursor: Cursor, table: str, frame: "pl.DataFrame") -> int:
     from pgpq import ArrowToPostgresBinaryEncoder
 
     columns = SQL(", ").join(map(Identifier, frame.columns))
-    statement = SQL("copy {} ({}) from stdin (format binary)").format(table_identifier(table), columns)
+    statement = SQL("copy {} ({}) from stdin (format binary, freeze {})").format(
+        table_identifier(table), columns, SQL("true" if table in _emptied else "false")
+    )
     rows = frame.select(_as_wanted(cursor, table, frame)).to_arrow(compat_level=_compat_level())
     encoder = ArrowToPostgresBinaryEncoder(rows.schema)
 

@@ -306,7 +306,7 @@ def listed_blocks(blocks: "pl.DataFrame") -> dict[str, str]:
 def store_all_keys(work: Phase, parts: "Iterable[Future[pl.DataFrame]]") -> None:
     """Fill staging.blocking_keys part by part, then index it."""
     rule_ids = set()
-    with bulk_load(work.cursor, KEYS, keys=True):
+    with bulk_load(work.cursor, KEYS, with_keys=True):
         for part in parts:
             rule_ids |= store_keys(work, part.result())
     index_keys(work, rule_ids)

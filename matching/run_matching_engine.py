@@ -19,7 +19,7 @@ from psycopg2.extras import Json
 from db.errors import ConfigurationError, run_script
 from db.lake import Lake
 from db.phase import Phase, phase
-from db.postgres import bulk_load, copy_in, copy_out, copy_out_numbers, run_file
+from db.postgres import bulk_load, connect, copy_in, copy_out, copy_out_numbers, run_file
 
 HERE = Path(__file__).resolve().parent
 BATCH_PAIRS = 500_000
@@ -60,8 +60,10 @@ def match(work: Phase, retrain: bool = False) -> None:
     if reason is not None:
         run_file(work.cursor, HERE / "pairs_of_all_runs.sql", {"run_id": work.run_id})
         mark = 0
-    pairs = read_pairs(work, mark)
-    profiles = read_profiles(work, mark, everything=reason is not None)
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(read_profiles, mark, everything=reason is not None)
+        pairs = read_pairs(work, mark)
+        profiles = reading.result()
     work.rows_in = pairs.height
     # A profile may have died since its pair was listed.
     for side in ("left_key", "right_key"):
@@ -128,8 +130,8 @@ def read_pairs(work: Phase, mark: int):
     return pairs.filter(~is_again.fill_null(False))
 
 
-def read_profiles(work: Phase, mark: int, everything: bool):
-    """The live profiles that the pairs name, or all of them."""
+def read_profiles(mark: int, everything: bool):
+    """The live profiles that the pairs name, or all of them; over a connection of its own."""
     import polars as pl
 
     texts = (
@@ -144,12 +146,13 @@ def read_profiles(work: Phase, mark: int, everything: bool):
         "postal_code",
         "national_id",
     )
-    return copy_out(
-        work.cursor,
-        (HERE / "candidate_profiles.sql").read_text(encoding="utf-8"),
-        {"profile_key": pl.Int64, "record_count": pl.Int32} | dict.fromkeys(texts, pl.String),
-        {"mark": mark, "everything": everything},
-    )
+    with connect() as connection, connection.cursor() as cursor:
+        return copy_out(
+            cursor,
+            (HERE / "candidate_profiles.sql").read_text(encoding="utf-8"),
+            {"profile_key": pl.Int64, "record_count": pl.Int32} | dict.fromkeys(texts, pl.String),
+            {"mark": mark, "everything": everything},
+        )
 
 
 def shared_values(work: Phase) -> dict[str, list[str]]:
@@ -227,7 +230,7 @@ def score_pairs(work: Phase, model_version: int, model, compared, pairs, afresh:
     decisions: dict[str, int] = {}
     levels = []
     with (
-        bulk_load(work.cursor, CANDIDATES, keys=afresh),
+        bulk_load(work.cursor, CANDIDATES, with_keys=afresh),
         ThreadPoolExecutor(1) as writer,
         work.progress(pairs.height, "pairs") as bar,
     ):

@@ -382,6 +382,13 @@ def check_laws(pipeline: Pipeline) -> None:
         )
         == []
     )
+    assert (
+        pipeline.query(
+            "select global_customer_id, attribute, value from gold.customer_attribute_values "
+            "group by 1, 2, 3 having count(*) > 1"
+        )
+        == []
+    )
     # Links stand between records of one customer, and are refused between two.
     assert (
         pipeline.query(

@@ -290,6 +290,7 @@ end
 $function$;
 
 -- Forget all keys and what was found by them, for rules that changed.
+drop function if exists staging.drop_key_indexes();
 create or replace function staging.drop_blocking_keys()
 returns void
 language plpgsql

@@ -199,6 +199,13 @@ def assert_gold_agrees(database) -> None:
         )
         == []
     )
+    assert (
+        database.query(
+            "select global_customer_id, attribute, value from gold.customer_attribute_values "
+            "group by 1, 2, 3 having count(*) > 1"
+        )
+        == []
+    )
     # What is golden stands in the golden record; what is empty there was said by nobody, or not by the
     # record an address came from.
     assert (
