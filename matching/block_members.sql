@@ -1,9 +1,8 @@
--- One row per member of a block of one rule, among the blocks in looked_up.
+-- One row per member of the given blocks of one rule.
 select
-    looked_up.rule_id,
+    {rule_id}::smallint as rule_id,
     looked_up.key,
     blocking_keys.profile_key
-from pg_temp.looked_up
+from unnest({keys}::bigint[]) as looked_up (key)
 inner join staging.blocking_keys
-    on looked_up.key = blocking_keys.keys[{rule_id}]
-where looked_up.rule_id = {rule_id}
+    on looked_up.key = blocking_keys.key_{rule_id}

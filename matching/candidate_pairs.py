@@ -8,7 +8,8 @@
    profiles there are, and not on the order in which they came.
 4. A pair that several rules find is one pair, with all of them.
 
-Memory: 13 bytes per member of a block, and per found pair 12 bytes for each rule that finds it.
+Memory: 13 bytes per member of a block, and per found pair 8 bytes for each rule that finds it, three times over
+while they are united.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import polars as pl
 
 # A block over its rule's limit pairs everybody with this many of its profiles.
 ANCHORS = 5
+# A found pair is one number: the rows of its sides, then the rule in so many bits.
+RULE_BITS = 5
 MEMBERS = {"rule_id": pl.Int16, "key": pl.Int64, "profile_key": pl.Int64}
 CAPPED = {
     "rule_id": pl.Int16,
@@ -26,18 +29,23 @@ CAPPED = {
     "anchor_limit": pl.Int64,
     "anchors": pl.List(pl.Int64),
 }
+SIZES = {"rule_id": pl.Int16, "key": pl.Int64, "profile_count": pl.Int64}
 BLOCK = ["rule_id", "key"]
+PAIR = ["left_profile_key", "right_profile_key"]
+LARGEST = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
 class Candidates:
     """pairs: left_profile_key, right_profile_key, rules, rule_id; in order of the keys.
 
-    capped: the capped blocks among those looked at, as CAPPED, and is_afresh. found: rule_id -> pairs it found.
+    capped: the capped blocks among those looked at, as CAPPED, and is_afresh. sizes: as SIZES, the blocks looked
+    at that have more than one member. found: rule_id -> pairs it found.
     """
 
     pairs: pl.DataFrame
     capped: pl.DataFrame
+    sizes: pl.DataFrame
     found: dict[int, int]
 
     def only_here(self) -> dict[int, int]:
@@ -50,19 +58,19 @@ class Candidates:
 class Members:
     """The members of a rule's blocks: their key, their row among the sorted profile keys, whether they are new.
 
-    In order of the rows.
+    In order of the rows. is_new: None where all are.
     """
 
     key: np.ndarray
     row: np.ndarray
-    is_new: np.ndarray
+    is_new: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Changes:
     """Of a rule's changed blocks, in order of the key: by how much they grew, and what was known of them.
 
-    first_change: the smallest profile key that came or went; up to anchor_limit it is one of the anchors.
+    first_change: the smallest profile key that came or went; up to anchor_limit the anchors are others now.
     is_partial: of a capped block only the anchors and what is new are among the members, as nothing else is
     needed; profile_count tells how many there were.
     """
@@ -70,16 +78,19 @@ class Changes:
     key: np.ndarray
     growth: np.ndarray
     first_change: np.ndarray
+    was_capped: np.ndarray
     anchor_limit: np.ndarray
     profile_count: np.ndarray
     is_partial: np.ndarray
 
 
-def block_changes(new: pl.DataFrame, dead: pl.DataFrame, capped: pl.DataFrame, limits: dict[int, int]):
-    """One row per block that profiles came to or went from: rule_id, key, growth, first_change (the smallest
-    profile_key that came or went), what was known of it where it was capped, and is_partial.
+def block_changes(
+    new: pl.DataFrame, dead: pl.DataFrame, capped: pl.DataFrame, limits: dict[int, int]
+) -> pl.DataFrame:
+    """One row per block that profiles came to or went from: rule_id, key, anchors and what Changes holds.
 
-    new, dead: as MEMBERS. capped: as CAPPED, blocks that were capped before.
+    new, dead: as MEMBERS. capped: as CAPPED, blocks that were capped before; whose anchors are null, they have to
+    be found again.
     """
     changes = pl.concat([new.with_columns(change=pl.lit(1)), dead.with_columns(change=pl.lit(-1))])
     limit = pl.col("rule_id").replace_strict(limits, return_dtype=pl.Int64)
@@ -88,12 +99,15 @@ def block_changes(new: pl.DataFrame, dead: pl.DataFrame, capped: pl.DataFrame, l
         .agg(growth=pl.col("change").sum().cast(pl.Int64), first_change=pl.col("profile_key").min())
         .join(capped, on=BLOCK, how="left")
         .with_columns(
+            was_capped=pl.col("profile_count").is_not_null(),
+            anchor_limit=pl.when(pl.col("anchors").is_null()).then(LARGEST).otherwise("anchor_limit"),
+            profile_count=pl.col("profile_count").fill_null(0),
+        )
+        .with_columns(
             # It stays capped, with the same anchors.
-            is_partial=(
-                pl.col("anchors").is_not_null()
-                & (pl.col("profile_count") + pl.col("growth") > limit)
-                & (pl.col("first_change") > pl.col("anchor_limit"))
-            ).fill_null(False)
+            is_partial=pl.col("anchors").is_not_null()
+            & (pl.col("profile_count") + pl.col("growth") > limit)
+            & (pl.col("first_change") > pl.col("anchor_limit"))
         )
         .sort(BLOCK)
     )
@@ -105,29 +119,22 @@ def pairs_of_changes(
     """The pairs of changed blocks that have to be compared.
 
     changes: as `block_changes` gives it. members: as MEMBERS, all there are of its blocks that are not partial.
-    new: as MEMBERS, what came.
+    new: as MEMBERS, what came: all there is of profiles that had no keys before.
     """
-    anchors = changes.filter("is_partial").select(*BLOCK, profile_key="anchors").explode("profile_key")
-    members = (
-        pl.concat([part.select(*MEMBERS) for part in (members, anchors, new)])
-        .unique()
-        .join(new.with_columns(is_new=pl.lit(True)), on=list(MEMBERS), how="left")
-        .sort("profile_key", "rule_id")
-    )
+    partial = changes.filter("is_partial")
+    anchors = partial.select(*BLOCK, profile_key="anchors").explode("profile_key")
+    came = new.join(partial, on=BLOCK, how="semi")
+    members = pl.concat([part.select(*MEMBERS) for part in (members, anchors, came)]).sort("profile_key")
     profile_keys, row = np.unique(members["profile_key"].to_numpy(), return_inverse=True)
-
-    members = members.with_columns(row=pl.Series(row), is_new=pl.col("is_new").fill_null(False))
-    # No change is below the smallest number there is.
-    changes = changes.with_columns(
-        pl.col("profile_count").fill_null(-1), pl.col("anchor_limit").fill_null(np.iinfo(np.int64).min)
-    )
+    is_new = pl.col("profile_key").is_in(new["profile_key"].unique().implode())
+    members = members.with_columns(row=pl.Series(row), is_new=is_new)
     of_rule, changes_of = (
         frame.partition_by("rule_id", as_dict=True, maintain_order=True) for frame in (members, changes)
     )
     return candidate_pairs(
         profile_keys,
         {
-            rule: Members(*(frame[name].to_numpy() for name in ("key", "row", "is_new")))
+            rule: Members(*(frame[name].to_numpy() for name in Members.__dataclass_fields__))
             for (rule,), frame in of_rule.items()
         },
         limits,
@@ -148,66 +155,94 @@ def candidate_pairs(
 
     profile_keys: sorted. members, limits, changes: by rule_id. changes: None where nothing was there before.
     """
-    coded, capped, found = [], [], {}
+    found, capped, sizes, counts = [], [], [], {}
     for rule_id, of_rule in sorted(members.items()):
-        left, right, blocks = _pair_blocks(of_rule, limits[rule_id], changes and changes[rule_id])
-        found[rule_id] = len(left)
-        coded.append(
-            pl.DataFrame({"pair": left.astype(np.int64) * len(profile_keys) + right}).with_columns(
-                rules=pl.lit(1 << (rule_id - 1), pl.Int32)
-            )
+        left, right, blocks, anchors = _pair_blocks(
+            of_rule, limits[rule_id], None if changes is None else changes[rule_id]
         )
-        capped.append(_capped_blocks(rule_id, blocks, profile_keys))
-    empty = pl.DataFrame(schema={"pair": pl.Int64, "rules": pl.Int32})
-    # A rule finds a pair once, so the sum of its bits is their union.
-    united = pl.concat([empty, *coded]).group_by("pair").agg(pl.col("rules").sum()).sort("pair")
-    pair = united["pair"].to_numpy()
-    size = max(len(profile_keys), 1)
-    pairs = pl.DataFrame(
+        counts[rule_id] = len(left)
+        pair = left.astype(np.int64) * len(profile_keys) + right
+        found.append(pair << RULE_BITS | (rule_id - 1))
+        capped.append(_capped_blocks(rule_id, anchors, profile_keys))
+        sizes.append(pl.DataFrame(blocks).select(pl.lit(rule_id, pl.Int16).alias("rule_id"), *blocks))
+    return Candidates(
+        _unite(profile_keys, np.concatenate([np.empty(0, dtype=np.int64), *found])),
+        pl.concat([pl.DataFrame(schema=CAPPED | {"is_afresh": pl.Boolean}), *capped]),
+        pl.concat([pl.DataFrame(schema=SIZES), *sizes]),
+        counts,
+    )
+
+
+def _unite(profile_keys: np.ndarray, found: np.ndarray) -> pl.DataFrame:
+    """Each found pair once, with the bits of its rules and the first of them."""
+    found.sort()
+    rule = found & ((1 << RULE_BITS) - 1)
+    pair = found >> RULE_BITS
+    first = np.flatnonzero(_begins(pair))
+    bits = np.left_shift(1, rule, dtype=np.int32)
+    pair, size = pair[first], max(len(profile_keys), 1)
+    left = pair // size
+    return pl.DataFrame(
         {
-            "left_profile_key": profile_keys[pair // size],
-            "right_profile_key": profile_keys[pair % size],
-            "rules": united["rules"],
-            "rule_id": united["rules"].bitwise_trailing_zeros().cast(pl.Int16) + 1,
+            "left_profile_key": profile_keys[left],
+            "right_profile_key": profile_keys[pair - left * size],
+            "rules": np.bitwise_or.reduceat(bits, first) if len(first) else bits,
+            "rule_id": (rule[first] + 1).astype(np.int16),
         },
         schema_overrides={"left_profile_key": pl.Int64, "right_profile_key": pl.Int64},
     )
-    nothing = pl.DataFrame(schema=CAPPED | {"is_afresh": pl.Boolean})
-    return Candidates(pairs, pl.concat([nothing, *capped]), found)
+
+
+def _begins(values: np.ndarray) -> np.ndarray:
+    """Of sorted values: whether a value is the first of its kind."""
+    return np.append(True, values[1:] != values[:-1])[: len(values)]
+
+
+def _in_blocks(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places in `key` of what shares its key with another, block by block and in order within it, and the number
+    of its block."""
+    # Not stable, but several times faster than a stable sort; the order within a block is made after.
+    order = np.argsort(key)
+    begins = _begins(key[order])
+    is_alone = begins & np.append(begins[1:], True)[: len(begins)]
+    order, block = order[~is_alone], np.cumsum(begins[~is_alone]) - 1
+    place_bits = max(len(key), 1).bit_length()
+    coded = np.sort(block << place_bits | order)
+    return coded & ((1 << place_bits) - 1), coded >> place_bits
 
 
 def _pair_blocks(members: Members, limit: int, changes: Changes | None) -> tuple:
-    """Rows of the left and right sides of one rule's pairs, and its capped blocks (key, size, rows of the
-    anchors, whether they are paired afresh)."""
-    order = np.argsort(members.key, kind="stable")
-    key, row, is_new = members.key[order], members.row[order], members.is_new[order]
-    begins = np.append(True, key[1:] != key[:-1])[: len(key)]
-    first = np.flatnonzero(begins)
-    block = np.cumsum(begins) - 1
-    here = np.diff(first, append=len(key))
+    """Rows of the left and right sides of one rule's pairs, its blocks (key, profile_count), and its capped
+    blocks (key, profile_count, the row of an anchor, is_afresh)."""
+    order, block = _in_blocks(members.key)
+    row = members.row[order]
+    first = np.flatnonzero(_begins(block))
+    key = members.key[order[first]]
+    here = np.diff(first, append=len(block))
     size, is_afresh = here, np.ones(len(first), dtype=bool)
     if changes is not None:
-        known = np.searchsorted(changes.key, key[first])
+        known = np.searchsorted(changes.key, key)
         size = np.where(changes.is_partial[known], (changes.profile_count + changes.growth)[known], here)
-        is_afresh = (size > limit) != (size - changes.growth[known] > limit)
+        is_afresh = (size > limit) != changes.was_capped[known]
         is_afresh |= (size > limit) & (changes.first_change[known] <= changes.anchor_limit[known])
     is_capped = size > limit
-    place = np.arange(len(key)) - first[block]
+    place = np.arange(len(block)) - first[block]
     partners = here[block] - 1 - place
     partners[is_capped[block] & (place >= ANCHORS)] = 0
-    left = np.repeat(np.arange(len(key)), partners)
+    left = np.repeat(np.arange(len(block)), partners)
     right = left + 1 + np.arange(len(left)) - np.repeat(np.cumsum(partners) - partners, partners)
-    if changes is not None:
+    if changes is not None and members.is_new is not None:
+        is_new = members.is_new[order]
         kept = is_afresh[block[left]] | is_new[left] | is_new[right]
         left, right = left[kept], right[kept]
     anchors = np.flatnonzero(is_capped[block] & (place < ANCHORS))
     capped = {
-        "key": key[anchors],
+        "key": key[block[anchors]],
         "profile_count": size[block[anchors]],
         "anchor": row[anchors],
         "is_afresh": is_afresh[block[anchors]],
     }
-    return row[left], row[right], capped
+    return row[left], row[right], {"key": key, "profile_count": size}, capped
 
 
 def _capped_blocks(rule_id: int, anchors: dict[str, np.ndarray], profile_keys: np.ndarray) -> pl.DataFrame:
@@ -227,3 +262,24 @@ def _capped_blocks(rule_id: int, anchors: dict[str, np.ndarray], profile_keys: n
             "is_afresh",
         )
     )
+
+
+def pairs_in_blocks(pairs: pl.DataFrame, blocks: pl.DataFrame) -> pl.DataFrame:
+    """One row per pair and block that both of its sides belong to: left_profile_key, right_profile_key, rule_id,
+    key.
+
+    pairs: left_profile_key, right_profile_key. blocks: as MEMBERS.
+    """
+    left, right = (blocks.select(*BLOCK, pl.col("profile_key").alias(side)) for side in PAIR)
+    return pairs.join(left, on="left_profile_key").join(right, on=["right_profile_key", *BLOCK])
+
+
+def unsupported(pairs: pl.DataFrame, shared: pl.DataFrame, capped: pl.DataFrame) -> pl.DataFrame:
+    """Those of the pairs that no rule finds: in each block they share, the left one is past the anchors.
+
+    shared: as `pairs_in_blocks` gives it, of all their blocks. capped: rule_id, key, anchor_limit of those blocks
+    that are capped.
+    """
+    limits = shared.join(capped, on=BLOCK, how="left")
+    is_found = pl.col("anchor_limit").is_null() | (pl.col("left_profile_key") <= pl.col("anchor_limit"))
+    return pairs.join(limits.filter(is_found), on=PAIR, how="anti", maintain_order="left")

@@ -1,14 +1,11 @@
--- One row per capped block: those that were looked at and are not, or no longer, over the limit go.
-delete from staging.capped_blocks as known
-using pg_temp.touched_keys
+-- One row per capped block: those given are not, or no longer, over the limit; those in pg_temp.capped are.
+delete from staging.capped_blocks
+using
+    unnest(%(rule_ids)s::smallint[], %(keys)s::bigint[])
+        as block (rule_id, key)
 where
-    known.rule_id = touched_keys.rule_id
-    and known.key = touched_keys.key
-    and not exists (
-        select 1
-        from pg_temp.capped
-        where capped.rule_id = known.rule_id and capped.key = known.key
-    );
+    capped_blocks.rule_id = block.rule_id
+    and capped_blocks.key = block.key;
 
 insert into staging.capped_blocks (
     rule_id, key, profile_count, anchor_limit, anchors, example_profile_key, run_id

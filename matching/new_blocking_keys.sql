@@ -1,11 +1,19 @@
--- One row per live profile of a part of the table that came to life since the mark, or had its second record: the
--- hash of its key under each rule, 0 where the rule says nothing.
+-- One row per live profile that came to life since the mark, or had another record: the hash of the start of its
+-- name, and of its key under each rule; 0 where there is none.
 select
-    p.profile_key,
+    profiles.profile_key,
+    coalesce(hashtextextended(profiles.name, 0), 0) as name,
     {keys}
-from staging.match_profiles as p
-where
-    p.run_id > %(mark)s
-    and p.record_count > 0
-    and p.ctid >= %(first)s::tid
-    and p.ctid < %(last)s::tid
+from (
+    select
+        p.profile_key,
+        staging.start_of_name(p.family_name, p.given_name) as name,
+        {terms}
+    from staging.match_profiles as p
+    where
+        p.run_id > {mark}
+        and p.record_count > 0
+        and {which}
+    -- So that a term of several rules is made once.
+    offset 0
+) as profiles

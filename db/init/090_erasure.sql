@@ -773,7 +773,10 @@ begin
     from erased_profiles
     inner join staging.blocking_keys as keys
         on erased_profiles.profile_key = keys.profile_key
-    where capped_blocks.key = keys.keys[capped_blocks.rule_id];
+    cross join lateral staging.keys_by_rule(keys) as by_rule
+    where
+        capped_blocks.rule_id = by_rule.rule_id
+        and capped_blocks.key = by_rule.key;
     delete from staging.blocking_keys as keys
     using erased_profiles
     where keys.profile_key = erased_profiles.profile_key;
