@@ -114,17 +114,20 @@ def block_changes(
 
 
 def pairs_of_changes(
-    members: pl.DataFrame, new: pl.DataFrame, changes: pl.DataFrame, limits: dict[int, int]
+    members: pl.DataFrame,
+    new: pl.DataFrame,
+    dead: pl.DataFrame,
+    changes: pl.DataFrame,
+    limits: dict[int, int],
 ) -> Candidates:
     """The pairs of changed blocks that have to be compared.
 
-    changes: as `block_changes` gives it. members: as MEMBERS, all there are of its blocks that are not partial.
-    new: as MEMBERS, what came: all there is of profiles that had no keys before.
+    changes: as `block_changes` gives it. members: as MEMBERS, all there were of its blocks that are not partial.
+    new, dead: as MEMBERS, what came, of profiles that had no keys before, and what went.
     """
-    partial = changes.filter("is_partial")
-    anchors = partial.select(*BLOCK, profile_key="anchors").explode("profile_key")
-    came = new.join(partial, on=BLOCK, how="semi")
-    members = pl.concat([part.select(*MEMBERS) for part in (members, anchors, came)]).sort("profile_key")
+    anchors = changes.filter("is_partial").select(*BLOCK, profile_key="anchors").explode("profile_key")
+    left = members.join(dead, on=list(MEMBERS), how="anti")
+    members = pl.concat([part.select(*MEMBERS) for part in (left, anchors, new)]).sort("profile_key")
     profile_keys, row = np.unique(members["profile_key"].to_numpy(), return_inverse=True)
     is_new = pl.col("profile_key").is_in(new["profile_key"].unique().implode())
     members = members.with_columns(row=pl.Series(row), is_new=is_new)

@@ -15,5 +15,5 @@ from (
         and p.record_count > 0
         and {which}
     -- So that a term of several rules is made once.
-    offset 0
+    offset 0 -- noqa: AM09
 ) as profiles

@@ -74,8 +74,10 @@ def block(work: Phase) -> None:
     if is_first_load:
         candidates, withdrawn = pair_everything(work, rules), None
     else:
-        prefer_lookups(work)
-        candidates, withdrawn = pair_changes(work, rules, mark)
+        few = are_few(work)
+        if few:
+            prefer_lookups(work.cursor)
+        candidates, withdrawn = pair_changes(work, rules, mark, few)
     list_pairs(work, candidates, withdrawn, mark)
     work.cursor.execute("select staging.find_shared_values(%s, %s)", (work.run_id, is_first_load))
     work.cursor.execute("reset enable_hashjoin; reset enable_mergejoin")
@@ -207,7 +209,7 @@ def pair_everything(work: Phase, rules: Rules) -> "Candidates":
     return candidates
 
 
-def pair_changes(work: Phase, rules: Rules, mark: int) -> "tuple[Candidates, pl.DataFrame]":
+def pair_changes(work: Phase, rules: Rules, mark: int, few: bool) -> "tuple[Candidates, pl.DataFrame]":
     """The candidate pairs of the blocks that profiles came to or went from since the mark, and the compared pairs
     that no rule finds any more, as pairs of rule -1.
 
@@ -223,7 +225,6 @@ def pair_changes(work: Phase, rules: Rules, mark: int) -> "tuple[Candidates, pl.
         "not exists (select from staging.blocking_keys as known where known.profile_key = p.profile_key)"
     )
     keys = read_keys(work.cursor, *rules.new_keys(rules.ids, which, mark))
-    index_keys(work, store_keys(work, keys))
     new = by_rule(keys)
     touched = pl.concat([new, dead]).select("rule_id", "key").unique()
     capped = copy_out(
@@ -233,8 +234,11 @@ def pair_changes(work: Phase, rules: Rules, mark: int) -> "tuple[Candidates, pl.
         listed_blocks(touched),
     ).with_columns(pl.col("anchors").str.split(" ").cast(pl.List(pl.Int64)))
     changes = block_changes(new, dead, capped, rules.limits)
-    members = read_members(work, changes.filter(~pl.col("is_partial")))
-    candidates = pairs_of_changes(members, new, changes, rules.limits)
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(read_members, changes.filter(~pl.col("is_partial")), few)
+        index_keys(work, store_keys(work, keys))
+        members = reading.result()
+    candidates = pairs_of_changes(members, new, dead, changes, rules.limits)
     is_large = pl.col("profile_count").fill_null(0) >= MIN_NAMES
     give_touched(
         work,
@@ -277,8 +281,8 @@ def by_rule(keys: "pl.DataFrame") -> "pl.DataFrame":
     )
 
 
-def read_members(work: Phase, blocks: "pl.DataFrame") -> "pl.DataFrame":
-    """The members of blocks: rule_id, key, profile_key."""
+def read_members(blocks: "pl.DataFrame", few: bool) -> "pl.DataFrame":
+    """The members that blocks had before this run: rule_id, key, profile_key; over a connection of its own."""
     import polars as pl
 
     from matching.candidate_pairs import MEMBERS
@@ -290,7 +294,10 @@ def read_members(work: Phase, blocks: "pl.DataFrame") -> "pl.DataFrame":
     ]
     if not branches:
         return pl.DataFrame(schema=MEMBERS)
-    return copy_out_numbers(work.cursor, SQL("\nunion all\n").join(branches), MEMBERS)
+    with connect() as connection, connection.cursor() as cursor:
+        if few:
+            prefer_lookups(cursor)
+        return copy_out_numbers(cursor, SQL("\nunion all\n").join(branches), MEMBERS)
 
 
 def listed(numbers: "pl.Series") -> str:
@@ -332,15 +339,18 @@ def index_keys(work: Phase, rule_ids: set[int]) -> None:
     work.refresh_statistics(KEYS)
 
 
-def prefer_lookups(work: Phase) -> None:
-    """Have blocks looked up by the indexes of their keys, where few profiles are new.
+def are_few(work: Phase) -> bool:
+    """Whether few profiles are new."""
+    work.cursor.execute("select reltuples from pg_class where oid = %s::regclass", (KEYS,))
+    return work.rows_in < FEW * work.cursor.fetchone()[0]
+
+
+def prefer_lookups(cursor: Cursor) -> None:
+    """Have blocks looked up by the indexes of their keys.
 
     The planner cannot know how many profiles share a key, and would read those of all blocks.
     """
-    work.cursor.execute("select reltuples from pg_class where oid = %s::regclass", (KEYS,))
-    (known,) = work.cursor.fetchone()
-    if work.rows_in < FEW * known:
-        work.cursor.execute("set local enable_hashjoin = off; set local enable_mergejoin = off")
+    cursor.execute("set local enable_hashjoin = off; set local enable_mergejoin = off")
 
 
 def many_names(members: dict, names, own: list[int], sizes: "pl.DataFrame") -> "pl.DataFrame":

@@ -78,7 +78,7 @@ def test_of_a_capped_block_that_stays_so_only_the_anchors_and_the_new_are_looked
     new, none = members_of({9: {1: 7}}), members_of({})
     changes = block_changes(new, none, capped_block(8, [1, 2, 3, 4, 5]), {1: 6})
     assert changes["is_partial"].to_list() == [True]
-    found = pairs_of_changes(none, new, changes, {1: 6})
+    found = pairs_of_changes(none, new, none, changes, {1: 6})
     assert found.pairs.select(PAIR).rows() == [(anchor, 9) for anchor in range(1, 6)]
     assert found.capped.rows() == [(1, 7, 9, 5, [1, 2, 3, 4, 5], False)]
 
@@ -99,12 +99,12 @@ def test_a_block_of_another_shape_is_read_whole(new, dead, known):
 
 
 def test_a_block_whose_anchors_are_unknown_is_paired_afresh():
-    people = {profile_key: {1: 7} for profile_key in range(1, 10)}
-    new = members_of({9: {1: 7}})
+    people = {profile_key: {1: 7} for profile_key in range(1, 9)}
+    new, none = members_of({9: {1: 7}}), members_of({})
     for limit in (6, 9):
-        changes = block_changes(new, members_of({}), capped_block(12, None), {1: limit})
-        found = pairs_of_changes(members_of(people), new, changes, {1: limit})
-        assert found.pairs.equals(all_at_once(people, {1: limit}).pairs)
+        changes = block_changes(new, none, capped_block(12, None), {1: limit})
+        found = pairs_of_changes(members_of(people), new, none, changes, {1: limit})
+        assert found.pairs.equals(all_at_once(people | {9: {1: 7}}, {1: limit}).pairs)
 
 
 class Store:
@@ -118,14 +118,14 @@ class Store:
 
     def run(self, new: dict[int, dict[int, int]], dead: set[int]) -> None:
         """One run: some profiles come, some go."""
+        before = members_of(self.keys)
         gone = members_of({profile_key: self.keys.pop(profile_key) for profile_key in dead})
         self.in_force = {pair for pair in self.in_force if dead.isdisjoint(pair)}
         self.keys |= new
         came = members_of(new)
         changes = block_changes(came, gone, self.capped, self.limits)
-        looked_up = changes.filter(~pl.col("is_partial"))
-        members = members_of(self.keys).join(looked_up, on=BLOCK, how="semi")
-        found = pairs_of_changes(members, came, changes, self.limits)
+        members = before.join(changes.filter(~pl.col("is_partial")), on=BLOCK, how="semi")
+        found = pairs_of_changes(members, came, gone, changes, self.limits)
         self.capped = pl.concat(
             [self.capped.join(changes, on=BLOCK, how="anti"), found.capped.select(*CAPPED)]
         )
