@@ -1,7 +1,8 @@
-"""Phase 4: the union of all sources' records, and the distinct profiles among them.
+"""Phase 4: the distinct profiles among the records of all sources.
 
-Takes the cleaned records of runs after its mark. A profile is one combination of the attributes that are
-matched; it comes to life with its first record and dies with its last.
+Takes the cleaned records of runs after its mark, and what they replaced. A profile is one combination of the
+attributes that are matched; it comes to life with its first record and dies with its last. The records
+themselves are staging.identity_inputs as soon as they are staged.
 
 Usage: python staging/run_identity_inputs.py
 """
@@ -30,32 +31,33 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def unite(work: Phase) -> None:
-    """Bring the changed records of every source into identity_inputs and match_profiles."""
-    work.cursor.execute("select source_system, staging_table from raw.sources order by source_system")
-    changed = []
-    for source_system, staging_table in work.cursor.fetchall():
+    """Count the changed records of every source in match_profiles."""
+    work.cursor.execute("select staging_table from raw.sources order by source_system")
+    changed, counted_run_id = [], 0
+    for (staging_table,) in work.cursor.fetchall():
         table, mark = Identifier(staging_table), work.mark(f"staging.{staging_table}")
-        work.cursor.execute(SQL("select 1 from staging.{} where run_id > %s limit 1").format(table), (mark,))
-        if work.cursor.fetchone():
+        counted_run_id = max(counted_run_id, mark)
+        work.cursor.execute(
+            SQL("select count(*) from staging.{} where run_id > %s").format(table), (mark,)
+        )
+        (records,) = work.cursor.fetchone()
+        if records:
+            work.rows_in += records
             changed.append(
-                SQL(
-                    "select {} as source_system, records.* from staging.{} as records "
-                    "where records.run_id > {}"
-                ).format(Literal(source_system), table, Literal(mark))
+                SQL("select * from staging.{} where run_id > {}").format(table, Literal(mark))
             )
         work.advance(f"staging.{staging_table}")
     if not changed:
         work.skip("no changed records in staging")
         return
-    statement = (HERE / "identity_inputs.sql").read_text(encoding="utf-8")
-    with bulk_load(work.cursor, "staging.identity_inputs", "staging.match_profiles"):
+    statement = (HERE / "match_profiles.sql").read_text(encoding="utf-8")
+    with bulk_load(work.cursor, "staging.match_profiles"):
         work.cursor.execute(
             SQL(statement).format(changed_records=SQL("\nunion all\n").join(changed)),
-            {"run_id": work.run_id},
+            {"run_id": work.run_id, "counted_run_id": counted_run_id},
         )
-    work.refresh_statistics("staging.identity_inputs", "staging.match_profiles")
-    work.cursor.execute("select count(*) from changed_inputs")
-    work.rows_in = work.rows_out = work.cursor.fetchone()[0]
+    work.refresh_statistics("staging.match_profiles")
+    work.rows_out = work.rows_in
 
 
 if __name__ == "__main__":
