@@ -37,15 +37,11 @@ def unite(work: Phase) -> None:
     for (staging_table,) in work.cursor.fetchall():
         table, mark = Identifier(staging_table), work.mark(f"staging.{staging_table}")
         counted_run_id = max(counted_run_id, mark)
-        work.cursor.execute(
-            SQL("select count(*) from staging.{} where run_id > %s").format(table), (mark,)
-        )
+        work.cursor.execute(SQL("select count(*) from staging.{} where run_id > %s").format(table), (mark,))
         (records,) = work.cursor.fetchone()
         if records:
             work.rows_in += records
-            changed.append(
-                SQL("select * from staging.{} where run_id > {}").format(table, Literal(mark))
-            )
+            changed.append(SQL("select * from staging.{} where run_id > {}").format(table, Literal(mark)))
         work.advance(f"staging.{staging_table}")
     if not changed:
         work.skip("no changed records in staging")

@@ -22,7 +22,15 @@ from psycopg2.sql import SQL, Identifier
 
 from db.errors import run_script
 from db.phase import Phase, phase
-from db.postgres import bulk_load, connect, copy_in, copy_out_lines, copy_out_numbers, is_empty, table_identifier
+from db.postgres import (
+    bulk_load,
+    connect,
+    copy_in,
+    copy_out_lines,
+    copy_out_numbers,
+    is_empty,
+    table_identifier,
+)
 from db.settings import settings
 
 if TYPE_CHECKING:

@@ -236,9 +236,9 @@ def issues_of(faults: dict[str, tuple[pl.Series, pl.Series]], length: int) -> pl
             for attribute, (value, reason) in faults.items()
         }
     ).select(
-        pl.when(pl.col(attribute).struct.field("reason").is_not_null()).then(
-            pl.lit(f'"{attribute}":') + pl.col(attribute).struct.json_encode()
-        ).alias(attribute)
+        pl.when(pl.col(attribute).struct.field("reason").is_not_null())
+        .then(pl.lit(f'"{attribute}":') + pl.col(attribute).struct.json_encode())
+        .alias(attribute)
         for attribute in faults
     )
     text = texts.select(pl.lit("{") + pl.concat_str(pl.all(), separator=",", ignore_nulls=True) + pl.lit("}"))
