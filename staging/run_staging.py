@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from staging.source_records import Delivered
 
 HERE = Path(__file__).resolve().parent
-BATCH_ROWS = 100_000
+BATCH_ROWS = 200_000
 CLEANERS = 2
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -103,7 +104,7 @@ def stage_all(work: Phase) -> None:
         work.rows_out += sum(written.result() for written in writing)
     for source, _ in jobs:
         work.advance(f"raw.{source['raw_table']}", configuration_of(source))
-    work.refresh_statistics(*tables)
+    work.refresh_statistics(*tables, columns=("record_key", "profile_key", "run_id", "is_deleted"))
 
 
 def configuration_of(source: dict) -> str:
@@ -165,8 +166,8 @@ def read_lines(reader: Cursor, source: dict, object_ids: list[int]) -> "pl.DataF
     )
     delivery = dict(reader.fetchall())
     query = SQL(
-        "select record_key, object_id, line_number, (extract(epoch from event_ts) * 1000000)::bigint, "
-        "is_deleted from raw.{} where object_id = any(%s)"
+        "select record_key, object_id, line_number, event_ts, is_deleted from raw.{} "
+        "where object_id = any(%s)"
     ).format(Identifier(source["raw_table"]))
     schema = {
         "record_key": pl.Int64,
@@ -176,7 +177,8 @@ def read_lines(reader: Cursor, source: dict, object_ids: list[int]) -> "pl.DataF
         "is_deleted": pl.Boolean,
     }
     lines = copy_out_numbers(reader, query, schema, (object_ids,))
-    lines = lines.with_columns(pl.col("event_ts").cast(pl.Datetime("us", "UTC")))
+    # On the wire a time is its distance from 2000 in microseconds.
+    lines = lines.with_columns(event_ts=pl.lit(EPOCH) + pl.col("event_ts").cast(pl.Duration("us")))
     return mark_latest(lines.sort("object_id", "line_number"), delivery)
 
 

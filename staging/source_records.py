@@ -7,7 +7,6 @@ are cleaned together: normalisers have their price per call, and what several so
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from itertools import compress
 
 import msgspec
 import polars as pl
@@ -152,7 +151,7 @@ def given_values(delivered: Delivered) -> pl.DataFrame:
 
     An attribute is null where it is absent or the record was withdrawn.
     """
-    source, is_latest = delivered.source, delivered.lines["is_latest"]
+    source = delivered.source
     mapping = {
         attribute: [named] if isinstance(named, str) else named
         for attribute, named in source["attributes"].items()
@@ -166,18 +165,14 @@ def given_values(delivered: Delivered) -> pl.DataFrame:
         gc=False,
     )
     parsed = msgspec.json.Decoder(line_type).decode_lines(delivered.payloads)
-    if len(parsed) != len(is_latest):
-        raise ValueError(f"{len(parsed)} payloads of {len(is_latest)} lines")
-    if not is_latest.all():
-        parsed = list(compress(parsed, is_latest))
     columns = [
         pl.Series(name, [getattr(line, name) for line in parsed], dtype=pl.String, strict=False)
         for name in safe.values()
     ]
     is_alive = ~pl.col("is_deleted")
     return (
-        delivered.lines.filter("is_latest")
-        .with_columns(columns)
+        delivered.lines.with_columns(columns)
+        .filter("is_latest")
         .select(
             "record_key",
             "object_id",
