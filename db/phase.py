@@ -14,7 +14,7 @@ from pathlib import Path
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
-from psycopg2.sql import SQL
+from psycopg2.sql import SQL, Identifier
 
 from db.errors import Busy
 from db.postgres import connect, run_file, table_identifier
@@ -63,11 +63,13 @@ class Phase:
             (self.name, upstream, self.run_id, configuration),
         )
 
-    def refresh_statistics(self, *tables: str) -> None:
+    def refresh_statistics(self, *tables: str, columns: tuple[str, ...] = ()) -> None:
         """ANALYZE the tables (`schema.table`) that this transaction changed much, so that plans stay good.
 
-        Autovacuum would do it, but only after the next phase has planned without it.
+        Autovacuum would do it, but only after the next phase has planned without it. columns: those that
+        plans depend on; none: all of them.
         """
+        some = SQL("({})").format(SQL(", ").join(map(Identifier, columns))) if columns else SQL("")
         for table in tables:
             self.cursor.execute(
                 "select pg_stat_get_xact_tuples_inserted(oid) + pg_stat_get_xact_tuples_updated(oid) "
@@ -75,7 +77,7 @@ class Phase:
                 (table,),
             )
             if self.cursor.fetchone()[0]:
-                self.cursor.execute(SQL("analyze {}").format(table_identifier(table)))
+                self.cursor.execute(SQL("analyze {} {}").format(table_identifier(table), some))
 
     def skip(self, reason: str) -> None:
         """Say on the receipt that there was nothing to do, and why."""

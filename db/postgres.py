@@ -1,6 +1,7 @@
 """The door to PostgreSQL: connections, SQL files and COPY."""
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,6 +99,12 @@ def table_identifier(name: str) -> Identifier:
     return Identifier(*name.split("."))
 
 
+def is_empty(cursor: Cursor, table: str) -> bool:
+    """Whether `schema.table` has no rows."""
+    cursor.execute(SQL("select not exists (select from {})").format(table_identifier(table)))
+    return cursor.fetchone()[0]
+
+
 @contextmanager
 def bulk_load(cursor: Cursor, *tables: str, with_keys: bool = False) -> Iterator[None]:
     """Fill tables (`schema.table`); those that are empty get their secondary indexes after the rows are in.
@@ -109,8 +116,7 @@ def bulk_load(cursor: Cursor, *tables: str, with_keys: bool = False) -> Iterator
     """
     definitions = []
     for table in tables:
-        cursor.execute(SQL("select exists (select 1 from {})").format(table_identifier(table)))
-        if cursor.fetchone()[0]:
+        if not is_empty(cursor, table):
             continue
         cursor.execute(
             "select not exists (select 1 from pg_constraint where confrelid = %s::regclass "
@@ -303,6 +309,16 @@ def copy_out_numbers(
     return pl.DataFrame(
         {name: rows[name].astype(kind.newbyteorder("=")) for name, kind in wire.items()}, schema=schema
     )
+
+
+def copy_out_lines(cursor: Cursor, query: str | Composable, parameters: object = None) -> bytes:
+    """The only column of a query, of JSON without line ends in its texts, one value per line."""
+    lines = _copied(cursor, query, parameters, "text").getvalue()
+    if b"\\" not in lines:
+        return lines
+    # COPY doubles backslashes and writes control characters as letters behind one; no text holds a NUL.
+    # Outside of JSON's texts a control character is but white space.
+    return re.sub(rb"\\.", b" ", lines.replace(b"\\\\", b"\0")).replace(b"\0", b"\\")
 
 
 def _copied(cursor: Cursor, query: str | Composable, parameters: object, form: str) -> io.BytesIO:

@@ -236,6 +236,8 @@ def sync_sources(cursor: Cursor, sources: list[Source], path: Path) -> list[str]
         )
         cursor.execute("select raw.create_source_table(%s, %s)", (source.name, source.raw_table))
         cursor.execute("select staging.create_source_table(%s)", (source.staging_table,))
+    if changed:
+        cursor.execute("select staging.create_identity_inputs()")
     return [source.name for source in changed]
 
 

@@ -11,20 +11,37 @@ import argparse
 import hashlib
 import json
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
 from db.errors import run_script
 from db.phase import Phase, phase
-from db.postgres import connect, copy_in, copy_out
+from db.postgres import (
+    bulk_load,
+    connect,
+    copy_in,
+    copy_out_lines,
+    copy_out_numbers,
+    is_empty,
+    table_identifier,
+)
 from db.settings import settings
 
+if TYPE_CHECKING:
+    import polars as pl
+
+    from staging.source_records import Delivered
+
 HERE = Path(__file__).resolve().parent
-BATCH_ROWS = 100_000
+BATCH_ROWS = 200_000
 CLEANERS = 2
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,7 +56,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def stage_all(work: Phase) -> None:
-    """Stage every source that has something new; the marks move with the rows."""
+    """Stage every source that has something new; the marks move with the rows.
+
+    Batches of lines are cleaned on all cores, while others are read and written beside it.
+
+    Memory: CLEANERS + 2 batches of BATCH_ROWS lines, and some 30 bytes per new line.
+    """
     work.cursor.execute(
         "select source_system, raw_table, staging_table, record_id_field, attributes, day_first, region "
         "from raw.sources order by source_system"
@@ -54,11 +76,35 @@ def stage_all(work: Phase) -> None:
     if not jobs:
         work.skip("no new rows in raw")
         return
-    with work.progress(sum(rows for _, objects in jobs for _, rows in objects)) as bar:
-        for source, objects in jobs:
-            stage_source(work, source, objects, bar)
-            work.advance(f"raw.{source['raw_table']}", configuration_of(source))
-            work.refresh_statistics(f"staging.{source['staging_table']}")
+    from staging.source_records import clean_records
+
+    tables = [f"staging.{source['staging_table']}" for source, _ in jobs]
+    region, today = settings.mdm_default_region, datetime.now(UTC).date()
+    with (
+        work.progress(sum(rows for _, objects in jobs for _, rows in objects)) as bar,
+        connect() as reader_connection,
+        reader_connection.cursor() as reader,
+        bulk_load(work.cursor, *tables),
+        ThreadPoolExecutor(1) as writer,
+        ThreadPoolExecutor(CLEANERS) as cleaners,
+    ):
+        empty = {table for table in tables if is_empty(work.cursor, table)}
+        cleaning, writing = deque(), deque()
+        for batch in read_batches(reader, jobs):
+            rows = sum(delivered.lines.height for delivered in batch)
+            work.rows_in += rows
+            bar.update(rows)
+            cleaning.append(cleaners.submit(clean_records, batch, region=region, today=today))
+            while len(cleaning) > CLEANERS:
+                writing.append(writer.submit(write_records, work, cleaning.popleft().result(), empty))
+            while len(writing) > 1:
+                work.rows_out += writing.popleft().result()
+        for cleaned in cleaning:
+            writing.append(writer.submit(write_records, work, cleaned.result(), empty))
+        work.rows_out += sum(written.result() for written in writing)
+    for source, _ in jobs:
+        work.advance(f"raw.{source['raw_table']}", configuration_of(source))
+    work.refresh_statistics(*tables, columns=("record_key", "profile_key", "run_id", "is_deleted"))
 
 
 def configuration_of(source: dict) -> str:
@@ -88,90 +134,91 @@ def new_objects(work: Phase, source: dict) -> list[tuple[int, int]]:
     return work.cursor.fetchall()
 
 
-def stage_source(work: Phase, source: dict, objects: list[tuple[int, int]], bar) -> None:
-    """Read, clean and write the objects batch by batch; the cleaning on all cores, the writing beside it.
+def read_batches(
+    reader: Cursor, jobs: list[tuple[dict, list[tuple[int, int]]]]
+) -> Iterator[list["Delivered"]]:
+    """The new lines of all sources, BATCH_ROWS of them at a time."""
+    batch, room = [], BATCH_ROWS
+    for source, objects in jobs:
+        lines = read_lines(reader, source, [object_id for object_id, _ in objects])
+        start = 0
+        while start < lines.height:
+            part = lines.slice(start, room)
+            batch.append(read_payloads(reader, source, part))
+            start, room = start + part.height, room - part.height
+            if room == 0:
+                yield batch
+                batch, room = [], BATCH_ROWS
+    if batch:
+        yield batch
 
-    Memory: CLEANERS + 2 batches of BATCH_ROWS lines, whatever the size of raw.
-    """
-    from staging.source_records import clean_records
 
-    work.cursor.execute(
+def read_lines(reader: Cursor, source: dict, object_ids: list[int]) -> "pl.DataFrame":
+    """The lines of these objects without their payload, in order, and whether they are the latest here."""
+    import polars as pl
+
+    from staging.source_records import mark_latest
+
+    reader.execute(
         "select object_id, row_number() over (order by last_modified, object_key, object_id) "
         "from raw.ingested_objects where source_system = %s",
         (source["source_system"],),
     )
-    delivery = dict(work.cursor.fetchall())
-    region = source["region"] or settings.mdm_default_region
-    today = datetime.now(UTC).date()
-    with (
-        connect() as reader_connection,
-        reader_connection.cursor() as reader,
-        ThreadPoolExecutor(1) as writer,
-        ThreadPoolExecutor(CLEANERS) as cleaners,
-    ):
-        cleaning, writing = deque(), deque()
-        for batch in batches(objects):
-            lines = read_lines(reader, source, batch)
-            work.rows_in += lines.height
-            bar.update(lines.height)
-            cleaning.append(
-                cleaners.submit(clean_records, lines, source, delivery, region=region, today=today)
-            )
-            while len(cleaning) > CLEANERS:
-                writing.append(writer.submit(write_records, work, source, cleaning.popleft().result()))
-            while len(writing) > 1:
-                work.rows_out += writing.popleft().result()
-        for cleaned in cleaning:
-            writing.append(writer.submit(write_records, work, source, cleaned.result()))
-        work.rows_out += sum(written.result() for written in writing)
-
-
-def batches(objects: list[tuple[int, int]]) -> list[list[int]]:
-    """Object ids in groups of about BATCH_ROWS rows, each object whole."""
-    groups, rows = [[]], 0
-    for object_id, count in objects:
-        if rows + count > BATCH_ROWS and groups[-1]:
-            groups.append([])
-            rows = 0
-        groups[-1].append(object_id)
-        rows += count
-    return groups
-
-
-def read_lines(reader, source: dict, object_ids: list[int]):
-    """The delivered lines of these objects, as a frame."""
-    import polars as pl
-
+    delivery = dict(reader.fetchall())
     query = SQL(
-        "select record_key, record_id, object_id, line_number, event_ts, is_deleted, payload "
-        "from raw.{} where object_id = any(%s)"
+        "select record_key, object_id, line_number, event_ts, is_deleted from raw.{} "
+        "where object_id = any(%s)"
     ).format(Identifier(source["raw_table"]))
     schema = {
         "record_key": pl.Int64,
-        "record_id": pl.String,
         "object_id": pl.Int32,
         "line_number": pl.Int32,
-        "event_ts": pl.String,
-        "is_deleted": pl.String,
-        "payload": pl.String,
+        "event_ts": pl.Int64,
+        "is_deleted": pl.Boolean,
     }
-    return copy_out(reader, query, schema, (object_ids,))
+    lines = copy_out_numbers(reader, query, schema, (object_ids,))
+    # On the wire a time is its distance from 2000 in microseconds.
+    lines = lines.with_columns(event_ts=pl.lit(EPOCH) + pl.col("event_ts").cast(pl.Duration("us")))
+    return mark_latest(lines.sort("object_id", "line_number"), delivery)
 
 
-def write_records(work: Phase, source: dict, records) -> int:
-    """Add the records to the source's table, replacing older versions; returns how many were new or newer."""
-    table = Identifier(source["staging_table"])
-    work.cursor.execute(SQL("select 1 from staging.{} limit 1").format(table))
-    records = records.with_columns(run_id=work.run_id).sort("record_key")
-    if work.cursor.fetchone() is None:
-        return copy_in(work.cursor, f"staging.{source['staging_table']}", records)
+def read_payloads(reader: Cursor, source: dict, lines: "pl.DataFrame") -> "Delivered":
+    """The lines with their payloads."""
+    from staging.source_records import Delivered
+
+    places = lines.select("object_id", "line_number")
+    query = SQL(
+        "select payload from raw.{} where (object_id, line_number) between %s and %s "
+        "and object_id = any(%s) order by object_id, line_number"
+    ).format(Identifier(source["raw_table"]))
+    object_ids = places["object_id"].unique().to_list()
+    payloads = copy_out_lines(reader, query, (places.row(0), places.row(-1), object_ids))
+    return Delivered(source, lines, payloads)
+
+
+def write_records(work: Phase, cleaned: list[tuple[dict, "pl.DataFrame"]], empty: set[str]) -> int:
+    """Add the records to their sources' tables, replacing older versions; returns how many were added.
+
+    empty: the tables that had no rows when the phase began; no record comes twice in a phase.
+    """
+    written = 0
+    for source, records in cleaned:
+        table = f"staging.{source['staging_table']}"
+        records = records.with_columns(run_id=work.run_id).sort("record_key")
+        written += copy_in(work.cursor, table, records) if table in empty else upsert(work, table, records)
+    return written
+
+
+def upsert(work: Phase, table: str, records: "pl.DataFrame") -> int:
+    """Add the records to a table that has some, or replace older versions; returns how many were written."""
+    target = table_identifier(table)
     work.cursor.execute(
-        SQL("create temp table delivered (like staging.{} including defaults) on commit drop").format(table)
+        SQL("create temp table delivered (like {} including generated) on commit drop").format(target)
     )
     copy_in(work.cursor, "pg_temp.delivered", records)
     statement = (HERE / "upsert_source_records.sql").read_text(encoding="utf-8")
-    work.cursor.execute(SQL(statement).format(target=table))
-    written = work.cursor.rowcount
+    work.cursor.execute(SQL(statement).format(target=target), {"run_id": work.run_id})
+    (written,) = work.cursor.fetchone()
     work.cursor.execute("drop table delivered")
     return written
 

@@ -1,8 +1,11 @@
 """From delivered lines to source records: pick the attributes, clean them, keep the latest version.
 
-A pure function of the lines and the source's mapping; no database in it.
+A pure function of the lines and the mappings of their sources; no database in it. The lines of all sources
+are cleaned together: normalisers have their price per call, and what several sources say is settled once.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
 
 import msgspec
@@ -20,168 +23,218 @@ from staging.normalizers import (
 )
 from staging.normalizers.text import clean
 
-COLUMNS = [
-    "record_key",
-    "object_id",
-    "line_number",
-    "is_deleted",
-    "event_ts",
-    "birth_date",
-    "record_id",
-    "email",
-    "email_mailbox",
-    "phone",
-    "name",
-    "given_name",
-    "family_name",
-    "address",
-    "address_key",
-    "city",
-    "city_key",
-    "postal_code",
-    "national_id",
-    "issues",
-]
+COLUMNS = {
+    "record_key": pl.Int64,
+    "object_id": pl.Int32,
+    "line_number": pl.Int32,
+    "is_deleted": pl.Boolean,
+    "event_ts": pl.Datetime("us", "UTC"),
+    "birth_date": pl.Date,
+    "record_id": pl.String,
+    "email": pl.String,
+    "email_mailbox": pl.String,
+    "phone": pl.String,
+    "name": pl.String,
+    "given_name": pl.String,
+    "family_name": pl.String,
+    "address": pl.String,
+    "address_key": pl.String,
+    "city": pl.String,
+    "city_key": pl.String,
+    "postal_code": pl.String,
+    "national_id": pl.String,
+    "issues": pl.String,
+}
+NAME_PARTS = ("name", "given_name", "family_name")
 
 
-def clean_records(
-    lines: pl.DataFrame, source: dict, delivery: dict[int, int], *, region: str, today: date
-) -> pl.DataFrame:
-    """One row per source record in `lines`, its latest version, with the columns COLUMNS.
+@dataclass(frozen=True)
+class Delivered:
+    """Lines of one source.
 
-    lines: record_key, record_id, object_id, line_number, event_ts (text), is_deleted ('t' or 'f'), payload
-    (JSON).
-    source: a row of raw.sources. delivery: object_id to its place in the order of delivery.
+    source: its row of raw.sources.
+    lines: record_key, object_id, line_number, event_ts, is_deleted, is_latest.
+    payloads: their JSON objects, one per line.
     """
-    lines = latest_versions(lines, delivery)
-    alive = pl.Series("alive", lines["is_deleted"] == "f")
-    given = {
-        attribute: values.zip_with(alive, pl.Series([None], dtype=pl.String))
-        for attribute, values in attribute_values(lines["payload"], source["attributes"]).items()
-    }
-    nothing = pl.Series([None], dtype=pl.String).new_from_index(0, lines.height)
 
-    def taken(attribute: str) -> pl.Series:
-        return given.get(attribute, nothing)
+    source: dict
+    lines: pl.DataFrame
+    payloads: bytes
 
-    emails = normalize_email(taken("email"))
-    phones = normalize_phone(taken("phone"), region)
-    names = normalize_name(taken("name"), taken("given_name"), taken("family_name"))
-    dates = normalize_date(taken("birth_date"), today=today, day_first=source["day_first"])
-    addresses = normalize_address(taken("address"))
-    cities = normalize_city(taken("city"))
-    postal_codes = normalize_postal_code(taken("postal_code"))
-    national_ids = normalize_national_id(taken("national_id"))
-    full_name = pl.select(
-        pl.coalesce(
-            taken("name"),
-            pl.concat_str(
-                [taken("given_name"), taken("family_name")], separator=" ", ignore_nulls=True
-            ).replace("", None),
-        )
-    ).to_series()
-    reasons = {
-        "email": (taken("email"), emails["reason"]),
-        "phone": (taken("phone"), phones["reason"]),
-        "name": (full_name, names["reason"]),
-        "birth_date": (taken("birth_date"), dates["reason"]),
-        "address": (taken("address"), addresses["reason"]),
-        "city": (taken("city"), cities["reason"]),
-        "postal_code": (taken("postal_code"), postal_codes["reason"]),
-        "national_id": (taken("national_id"), national_ids["reason"]),
-    }
-    return (
-        lines.select("record_key", "object_id", "line_number", "is_deleted", "event_ts", "record_id")
-        .with_columns(
-            dates["birth_date"],
-            emails["email"],
-            emails["mailbox"].alias("email_mailbox"),
-            phones["phone"],
-            names["name"],
-            names["given_name"],
-            names["family_name"],
-            pl.select(pl.when(addresses["address"].is_not_null()).then(clean(taken("address"))))
-            .to_series()
-            .alias("address"),
-            addresses["address"].alias("address_key"),
-            pl.select(pl.when(cities["city"].is_not_null()).then(clean(taken("city"))))
-            .to_series()
-            .alias("city"),
-            cities["city"].alias("city_key"),
-            postal_codes["postal_code"],
-            national_ids["national_id"],
-            issues_of(reasons).alias("issues"),
-        )
-        .select(COLUMNS)
+
+def clean_records(batch: list[Delivered], *, region: str, today: date) -> list[tuple[dict, pl.DataFrame]]:
+    """The source records whose latest version is in the batch, source by source, with the columns COLUMNS.
+
+    region: the country of phone numbers without a country code, of sources that name none.
+    """
+    given = pl.concat(
+        [given_values(delivered).with_columns(source=pl.lit(i)) for i, delivered in enumerate(batch)],
+        how="diagonal",
     )
+    sources = [delivered.source for delivered in batch]
+    regions = [source["region"] or region for source in sources]
+    day_first = [source["day_first"] for source in sources]
+    settled: dict[str, pl.Series] = {}
+    faults: dict[str, tuple[pl.Series, pl.Series]] = {}
+
+    def settle(attribute: str, values: pl.Series, results: pl.DataFrame, **columns: str) -> None:
+        faults[attribute] = values, results["reason"]
+        settled.update({column: results[result] for column, result in columns.items()})
+
+    if (emails := given.get_column("email", default=None)) is not None:
+        settle("email", emails, normalize_email(emails), email="email", email_mailbox="mailbox")
+    if (phones := given.get_column("phone", default=None)) is not None:
+        settle("phone", phones, by_setting(normalize_phone, phones, given["source"], regions), phone="phone")
+    if any(part in given.columns for part in NAME_PARTS):
+        names = given.select(
+            pl.col(part) if part in given.columns else pl.lit(None, pl.String).alias(part)
+            for part in NAME_PARTS
+        )
+        settle(
+            "name",
+            full_names(names),
+            normalize_name(*names.get_columns()),
+            name="name",
+            given_name="given_name",
+            family_name="family_name",
+        )
+    if (dates := given.get_column("birth_date", default=None)) is not None:
+
+        def read_date(values: pl.Series, day_first: bool) -> pl.DataFrame:
+            return normalize_date(values, today=today, day_first=day_first)
+
+        birth_dates = by_setting(read_date, dates, given["source"], day_first)
+        settle("birth_date", dates, birth_dates, birth_date="birth_date")
+    if (addresses := given.get_column("address", default=None)) is not None:
+        settle("address", addresses, normalize_address(addresses), address_key="address")
+        settled["address"] = shown(addresses, settled["address_key"])
+    if (cities := given.get_column("city", default=None)) is not None:
+        settle("city", cities, normalize_city(cities), city_key="city")
+        settled["city"] = shown(cities, settled["city_key"])
+    if (codes := given.get_column("postal_code", default=None)) is not None:
+        settle("postal_code", codes, normalize_postal_code(codes), postal_code="postal_code")
+    if (ids := given.get_column("national_id", default=None)) is not None:
+        settle("national_id", ids, normalize_national_id(ids), national_id="national_id")
+    settled["issues"] = issues_of(faults, given.height)
+
+    records = given.with_columns(values.alias(column) for column, values in settled.items())
+    records = records.select(
+        "source",
+        *(
+            name if name in settled or name in records.columns else pl.lit(None, kind).alias(name)
+            for name, kind in COLUMNS.items()
+        ),
+    )
+    return [(source, records.filter(source=i).drop("source")) for i, source in enumerate(sources)]
 
 
-def latest_versions(lines: pl.DataFrame, delivery: dict[int, int]) -> pl.DataFrame:
-    """The newest line of each record: by event_ts, then by order of delivery, then by line."""
-    if lines["record_key"].n_unique() == lines.height:
-        return lines
-    order = pl.col("object_id").replace_strict(delivery, return_dtype=pl.Int64)
-    # PostgreSQL writes UTC timestamps so that their text sorts as they do.
+def mark_latest(lines: pl.DataFrame, delivery: dict[int, int]) -> pl.DataFrame:
+    """The lines with is_latest: whether none of the record is newer by event_ts, delivery, line number.
+
+    delivery: object_id to its place in the order of delivery.
+    """
+    repeated = lines["record_key"].is_duplicated().arg_true()
     newest = (
-        lines.lazy()
-        .select("record_key", "event_ts", "line_number", order=order, row=pl.int_range(pl.len()))
-        .sort("event_ts", "order", "line_number")
-        .group_by("record_key")
-        .agg(pl.col("row").last())
-        .collect()["row"]
-        .sort()
+        lines[repeated]
+        .with_columns(
+            row=repeated, delivery=pl.col("object_id").replace_strict(delivery, return_dtype=pl.Int64)
+        )
+        .sort("event_ts", "delivery", "line_number")
+        .unique("record_key", keep="last")
     )
-    return lines[newest]
+    is_latest = pl.repeat(True, lines.height, eager=True).scatter(repeated, False)
+    return lines.with_columns(is_latest=is_latest.scatter(newest["row"], True))
 
 
-def attribute_values(payloads: pl.Series, mapping: dict[str, str | list[str]]) -> dict[str, pl.Series]:
-    """The mapped fields of JSON lines as one text column per canonical attribute; null where absent."""
-    fields = sorted(
-        {field for named in mapping.values() for field in ([named] if isinstance(named, str) else named)}
-    )
-    safe = [f"field_{number}" for number in range(len(fields))]
+def given_values(delivered: Delivered) -> pl.DataFrame:
+    """The latest lines with their record id and the mapped attributes as they were given, as text.
+
+    An attribute is null where it is absent or the record was withdrawn.
+    """
+    source = delivered.source
+    mapping = {
+        attribute: [named] if isinstance(named, str) else named
+        for attribute, named in source["attributes"].items()
+    }
+    fields = sorted({source["record_id_field"], *(field for named in mapping.values() for field in named)})
+    safe = {field: f"field_{number}" for number, field in enumerate(fields)}
     line_type = msgspec.defstruct(
         "Line",
-        [(name, object, None) for name in safe],
-        rename=dict(zip(safe, fields, strict=True)),
+        [(name, object, None) for name in safe.values()],
+        rename={name: field for field, name in safe.items()},
         gc=False,
     )
-    parsed = msgspec.json.decode("[" + ",".join(payloads.to_list()) + "]", type=list[line_type])
-    columns = {
-        field: pl.Series([getattr(line, name) for line in parsed], dtype=pl.String, strict=False)
-        for name, field in zip(safe, fields, strict=True)
-    }
-    return {
-        attribute: columns[named]
-        if isinstance(named, str)
-        else pl.select(
-            pl.concat_str([columns[field] for field in named], separator=" ", ignore_nulls=True).replace(
-                "", None
-            )
-        ).to_series()
-        for attribute, named in mapping.items()
-    }
-
-
-def issues_of(reasons: dict[str, tuple[pl.Series, pl.Series]]) -> pl.Series:
-    """{attribute: {value, reason}} as JSON text of what was kept out; null where nothing was."""
-    faults = [
-        pl.select(
-            pl.when(reason.is_not_null()).then(
-                pl.lit(f'"{attribute}":')
-                + pl.struct(value.alias("value"), reason.alias("reason")).struct.json_encode()
-            )
-        )
-        .to_series()
-        .alias(attribute)
-        for attribute, (value, reason) in reasons.items()
-        if reason.null_count() < len(reason)
+    parsed = msgspec.json.Decoder(line_type).decode_lines(delivered.payloads)
+    columns = [
+        pl.Series(name, [getattr(line, name) for line in parsed], dtype=pl.String, strict=False)
+        for name in safe.values()
     ]
-    length = len(next(iter(reasons.values()))[1])
-    if not faults:
-        return pl.Series([None], dtype=pl.String).new_from_index(0, length)
-    return pl.select(
-        pl.when(pl.any_horizontal(*(fault.is_not_null() for fault in faults))).then(
-            pl.lit("{") + pl.concat_str(faults, separator=",", ignore_nulls=True) + pl.lit("}")
+    is_alive = ~pl.col("is_deleted")
+    return (
+        delivered.lines.with_columns(columns)
+        .filter("is_latest")
+        .select(
+            "record_key",
+            "object_id",
+            "line_number",
+            "is_deleted",
+            "event_ts",
+            pl.col(safe[source["record_id_field"]]).alias("record_id"),
+            *(
+                pl.when(is_alive).then(joined(*(safe[field] for field in named))).alias(attribute)
+                for attribute, named in mapping.items()
+            ),
         )
-    ).to_series()
+    )
+
+
+def joined(*columns: str) -> pl.Expr:
+    """The texts of the columns with a space between, null where there is none."""
+    if len(columns) == 1:
+        return pl.col(columns)
+    return pl.concat_str(columns, separator=" ", ignore_nulls=True).replace("", None)
+
+
+def by_setting(
+    normalize: Callable[..., pl.DataFrame], values: pl.Series, sources: pl.Series, settings: list
+) -> pl.DataFrame:
+    """What a normaliser makes of the values under the setting of their source; settings: one per source."""
+    if len(set(settings)) == 1:
+        return normalize(values, settings[0])
+    parts = []
+    for setting in dict.fromkeys(settings):
+        rows = sources.is_in([i for i, other in enumerate(settings) if other == setting]).arg_true()
+        parts.append(normalize(values.gather(rows), setting).with_columns(row=rows))
+    return pl.concat(parts).sort("row").drop("row")
+
+
+def full_names(names: pl.DataFrame) -> pl.Series:
+    """The name as it was given, whole or in parts."""
+    return names.select(pl.coalesce("name", joined("given_name", "family_name"))).to_series()
+
+
+def shown(values: pl.Series, settled: pl.Series) -> pl.Series:
+    """The values as people read them, where they were found valid."""
+    return clean(values.set(settled.is_null(), None))
+
+
+def issues_of(faults: dict[str, tuple[pl.Series, pl.Series]], length: int) -> pl.Series:
+    """{attribute: {value, reason}} as JSON text of what was kept out; null where nothing was."""
+    issues = pl.Series([None], dtype=pl.String).new_from_index(0, length)
+    rows = pl.DataFrame({attribute: reason.is_not_null() for attribute, (_, reason) in faults.items()})
+    at_fault = rows.select(pl.any_horizontal(pl.all())).to_series().arg_true() if faults else []
+    if not len(at_fault):
+        return issues
+    texts = pl.DataFrame(
+        {
+            attribute: pl.DataFrame({"value": value.gather(at_fault), "reason": reason.gather(at_fault)})
+            for attribute, (value, reason) in faults.items()
+        }
+    ).select(
+        pl.when(pl.col(attribute).struct.field("reason").is_not_null())
+        .then(pl.lit(f'"{attribute}":') + pl.col(attribute).struct.json_encode())
+        .alias(attribute)
+        for attribute in faults
+    )
+    text = texts.select(pl.lit("{") + pl.concat_str(pl.all(), separator=",", ignore_nulls=True) + pl.lit("}"))
+    return issues.scatter(at_fault, text.to_series())

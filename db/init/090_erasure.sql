@@ -632,6 +632,10 @@ begin
         line_number integer not null,
         is_record boolean not null
     ) on commit drop;
+    create temp table erased_versions (
+        profile_key bigint not null,
+        is_counted boolean not null
+    ) on commit drop;
     for source in
         select sources.* from raw.sources
         where to_regclass('raw.' || quote_ident(sources.raw_table)) is not null
@@ -672,9 +676,29 @@ begin
         get diagnostics affected = row_count;
         counts := counts || jsonb_build_object('raw.' || source.raw_table, affected);
         execute format(
-            'delete from staging.%I as records using erased_members '
-            'where records.record_key = erased_members.record_key',
-            source.staging_table
+            $sql$
+            with gone as (
+                delete from staging.%1$I as records using erased_members
+                where records.record_key = erased_members.record_key
+                returning
+                    records.profile_key,
+                    records.run_id,
+                    records.is_deleted
+            )
+
+            insert into erased_versions (profile_key, is_counted)
+            select
+                gone.profile_key,
+                gone.run_id <= coalesce(watermarks.run_id, 0)
+                and not gone.is_deleted
+            from gone
+            left join identity.ingestion_watermarks as watermarks
+                on
+                    watermarks.phase = 'run_identity_inputs'
+                    and watermarks.upstream = %2$L
+            $sql$,
+            source.staging_table,
+            'staging.' || source.staging_table
         );
         get diagnostics affected = row_count;
         counts := counts || jsonb_build_object('staging.' || source.staging_table, affected);
@@ -713,19 +737,31 @@ begin
 
     -- 2b. Staging: the profiles that nobody else has, and those that died with
     -- former versions of the records.
-    create temp table erased_profiles on commit drop as
     with gone as (
-        delete from staging.identity_inputs as inputs
+        delete from staging.replaced_versions as versions
         using erased_members
-        where inputs.record_key = erased_members.record_key
-        returning inputs.profile_key, inputs.is_deleted
+        where versions.record_key = erased_members.record_key
+        returning versions.profile_key, versions.run_id
     )
 
+    insert into erased_versions (profile_key, is_counted)
     select
         gone.profile_key,
-        count(*) filter (where not gone.is_deleted)::integer as record_count
-    from gone
-    group by gone.profile_key;
+        gone.run_id <= coalesce(
+            (
+                select max(watermarks.run_id)
+                from identity.ingestion_watermarks as watermarks
+                where watermarks.phase = 'run_identity_inputs'
+            ),
+            0
+        )
+    from gone;
+    create temp table erased_profiles on commit drop as
+    select
+        erased_versions.profile_key,
+        count(*) filter (where erased_versions.is_counted)::integer as record_count
+    from erased_versions
+    group by erased_versions.profile_key;
     select count(distinct erased_members.record_key) into affected from erased_members;
     counts := counts || jsonb_build_object('staging.identity_inputs', affected);
 

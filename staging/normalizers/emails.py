@@ -17,6 +17,7 @@ PLACEHOLDER = (
 )
 NOT_AN_ADDRESS = rf"^(?:{any_of(PLACEHOLDERS['words'])}|[x.-]+|no email|no)$"
 
+GMAIL = ["gmail.com", "googlemail.com"]
 ATOM = r"[\p{L}\p{N}!#$%&'*+/=?^_`{|}~-]+"
 LOCAL = rf"^{ATOM}(?:\.{ATOM})*$"
 LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -36,7 +37,10 @@ def normalize_email(values: pl.Series) -> pl.DataFrame:
     frame = frame.with_columns(
         on_rows(frame["domain"], ~frame["domain"].str.contains(r"^[\x00-\x7f]*$"), _ascii_domains)
     )
-    frame = frame.with_columns(address=pl.col("local") + "@" + pl.col("domain"))
+    frame = frame.with_columns(
+        address=pl.col("local") + "@" + pl.col("domain"),
+        is_same=_same_on_both_sides(frame["local"], frame["domain"]),
+    )
     local, domain = pl.col("local"), pl.col("domain")
     reason = (
         pl.when(local.is_null()).then(None)
@@ -45,19 +49,27 @@ def normalize_email(values: pl.Series) -> pl.DataFrame:
         .when(local == "").then(pl.lit("no_local_part"))
         .when(domain == "").then(pl.lit("no_domain"))
         .when((local.str.len_bytes() > 64) | (domain.str.len_bytes() > 253)).then(pl.lit("too_long"))
-        .when(pl.col("address").str.contains(PLACEHOLDER) | _same_on_both_sides()).then(pl.lit("placeholder"))
+        .when(pl.col("address").str.contains(PLACEHOLDER) | pl.col("is_same")).then(pl.lit("placeholder"))
         .when(~local.str.contains(LOCAL)).then(pl.lit("invalid_local_part"))
         .when(~domain.str.contains(".", literal=True)).then(pl.lit("no_top_level_domain"))
         .when(~domain.str.contains(DOMAIN)).then(pl.lit("invalid_domain"))
         .otherwise(None)
     )  # fmt: skip
-    gmail = domain.is_in(["gmail.com", "googlemail.com"])
-    untagged = local.str.replace(r"(.)\+.*", "$1")
-    mailbox = (
-        pl.when(gmail).then(untagged.str.replace_all(".", "", literal=True) + "@gmail.com")
+    has_other_spellings = frame.select(
+        pl.col("domain").is_in(GMAIL) | pl.col("local").str.contains("+", literal=True)
+    ).to_series()
+    mailbox = on_rows(frame["address"], has_other_spellings, _mailboxes)
+    return settled(frame, reason, email=pl.col("address"), mailbox=pl.lit(mailbox))
+
+
+def _mailboxes(addresses: pl.Series) -> pl.Series:
+    """The addresses without plus tags, those of Gmail without dots and under its one domain."""
+    parts = addresses.str.splitn("@", 2).struct.rename_fields(["local", "domain"]).struct.unnest()
+    untagged, domain = pl.col("local").str.replace(r"(.)\+.*", "$1"), pl.col("domain")
+    return parts.select(
+        pl.when(domain.is_in(GMAIL)).then(untagged.str.replace_all(".", "", literal=True) + "@gmail.com")
         .otherwise(untagged + "@" + domain)
-    )  # fmt: skip
-    return settled(frame, reason, email=pl.col("address"), mailbox=mailbox)
+    ).to_series()  # fmt: skip
 
 
 def _unwrapped(addresses: pl.Series) -> pl.Series:
@@ -88,8 +100,14 @@ def _ascii_domain(domain: str) -> str:
         return domain
 
 
-def _same_on_both_sides() -> pl.Expr:
+def _same_on_both_sides(local: pl.Series, domain: pl.Series) -> pl.Series:
     """One to three characters, or one repeated, before and after the @: a@a.com, xxxx@xxxx.de."""
+    frame = pl.DataFrame({"local": local, "domain": domain})
+    is_same = frame.select(pl.col("domain").str.starts_with(pl.col("local"))).to_series().fill_null(False)
+    rows = is_same.arg_true()
+    if not len(rows):
+        return is_same
     local, label = pl.col("local"), pl.col("domain").str.extract(r"^([^.]*)")
     one_letter = local.str.strip_chars(local.str.head(1)) == ""
-    return (local == label) & ((local.str.len_chars() <= 3) | one_letter)
+    same = frame[rows].select((local == label) & ((local.str.len_chars() <= 3) | one_letter)).to_series()
+    return is_same.scatter(rows, same)

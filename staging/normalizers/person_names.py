@@ -1,7 +1,8 @@
 """Names of persons: a form to show, and given and family name in a form to match.
 
 1. Text that is no name (a placeholder, an address, markup) gets its reason.
-2. Names of plain words are split at once: the last word is the family name.
+2. Names of plain words and initials are split at once: the last word is the family name. So are plain words
+   before and after one comma.
 3. The others go through the rewrites below, in order: nicknames in brackets, titles, degrees and peerage go,
    what order the names stand in is settled, particles join the family name.
 4. Parts that a source delivers apart win over what the full name was split into; the full name fills gaps.
@@ -105,10 +106,18 @@ NOT_PLAIN_WORDS = (
     + NAMES["particles"]
     + ["o", "of", "baronet", "bart", "bt"]
 )
+SPECIAL_WORD = _group(NOT_PLAIN_WORDS)
+IN_CAPITALS = r"^\p{Lu}[\p{Lu}-]{2}.*\p{Ll}"  # perhaps DUPONT Jean
+# A point stands behind an initial only, and there is a word after it.
 NOT_PLAIN = (
-    r"[^\p{L}\p{M} -]|^-|-$"
-    rf"|(?i:(?:^| ){_group(NOT_PLAIN_WORDS)}(?: |$))"
-    r"|^\p{Lu}[\p{Lu}-]{2}.*\p{Ll}"  # perhaps DUPONT Jean
+    r"[^\p{L}\p{M} .-]|^-|-$|[^ ]{2}\.|(?:^| )\.|\.[^ ]|\.$|\..* \p{L}$"
+    rf"|(?i:(?:^| ){SPECIAL_WORD}\.?(?: |$))"
+    rf"|{IN_CAPITALS}"
+)
+PLAIN_WORD = r"\p{L}[\p{L}\p{M}-]*[\p{L}\p{M}]"
+TURNED = rf"^{PLAIN_WORD}(?: {PLAIN_WORD})*, {PLAIN_WORD}(?: {PLAIN_WORD})*$"
+NOT_TURNED = (
+    rf"{IN_CAPITALS}|(?i:(?:^|[ -])(?:{SPECIAL_WORD}|{_group(NAMES['suffixes_after_comma'])})(?:[ ,-]|$))"
 )
 
 ENTITIES = {"&amp;": "&", "&#39;": "'", "&#x27;": "'", "&apos;": "'", "&quot;": '"', "&nbsp;": " "}
@@ -119,6 +128,11 @@ PLACEHOLDER = (
     rf"|{any_of(PLACEHOLDERS['full_names'])})$"
 )
 LETTERLESS = r"^[^\p{L}\p{N}]+$"
+# Nothing but this can be wrong with a name: letters that do not begin like a placeholder are none.
+DUBIOUS = (
+    r"[^a-z '.,-]|^[ '.,-]*$|www\."
+    rf"|^(?:(?:{EMPTY_WORD}|{REPEATED_LETTER}|x+)(?:[ ,.-]|$)|{any_of(PLACEHOLDERS['full_names'])}$)"
+)
 DIGITS = r"[0-9].*[0-9]|(?:^|[ -])[0-9]+(?:[ -]|$)"
 
 
@@ -130,6 +144,18 @@ def normalize_name(full: pl.Series, given: pl.Series, family: pl.Series) -> pl.D
     A name of one word is taken for a given name, as people who type only one into a form do, unless a title
     that goes with family names stood before it.
     """
+    in_parts = given.null_count() + family.null_count() < len(given) + len(family)
+    return _settled(full, given, family) if in_parts else _settled_full(full)
+
+
+@by_distinct
+def _settled_full(full: pl.Series) -> pl.DataFrame:
+    """The columns of normalize_name where no name is delivered in parts."""
+    nothing = pl.Series([None], dtype=pl.String).new_from_index(0, len(full))
+    return _settled(full, nothing, nothing)
+
+
+def _settled(full: pl.Series, given: pl.Series, family: pl.Series) -> pl.DataFrame:
     frame = pl.concat(
         [
             _split_full(full).select(pl.all().name.prefix("full_")),
@@ -152,7 +178,7 @@ def normalize_name(full: pl.Series, given: pl.Series, family: pl.Series) -> pl.D
         .replace(GENERATIONS),
     )
     given, family = pl.col("given"), pl.col("family")
-    has_digits = given.str.contains(DIGITS).fill_null(False) | family.str.contains(DIGITS).fill_null(False)
+    has_digits = pl.lit(_has_digits(frame["given"]) | _has_digits(frame["family"]))
     reason = (
         pl.when(has_digits).then(pl.lit("contains_digits"))
         .when(given.is_null() & family.is_null()).then(pl.coalesce(pl.col("^.*_reason$")))
@@ -181,22 +207,20 @@ def normalize_name(full: pl.Series, given: pl.Series, family: pl.Series) -> pl.D
 def _split_full(values: pl.Series) -> pl.DataFrame:
     """Columns given, family, generation, reason of full names, as spelled."""
     text, reason = _names_only(values)
-    odd = text.str.contains(NOT_PLAIN).fill_null(False)
-    frame = pl.DataFrame({"raw": text, "text": on_rows(text, odd, _rewritten), "odd": odd, "reason": reason})
-    last = pl.col("text").str.extract(r" ([^ ]+)$")
+    last, nothing = text.str.replace("^.* ", ""), pl.lit(None, pl.String)
+    frame = pl.DataFrame({"raw": text, "last": last, "reason": reason})
+    is_one_word = pl.col("last").str.len_bytes() == pl.col("raw").str.len_bytes()
     frame = frame.with_columns(
-        given=pl.when(last.is_null())
-        .then("text")
-        .otherwise(pl.col("text").str.head(pl.col("text").str.len_chars() - last.str.len_chars() - 1)),
-        family=last,
-        generation=pl.lit(None, pl.String),
+        given=pl.when(is_one_word)
+        .then("raw")
+        .otherwise(pl.col("raw").str.strip_suffix(" " + pl.col("last"))),
+        family=pl.when(~is_one_word).then("last"),
+        generation=nothing,
     )
-    rows = odd.arg_true()
-    if len(rows):
-        parts = _split_odd(frame["raw"].gather(rows), frame["text"].gather(rows))
-        frame = frame.with_columns(
-            frame[name].scatter(rows, parts[name]) for name in ("given", "family", "generation")
-        )
+    odd = text.str.contains(NOT_PLAIN).fill_null(False).arg_true()
+    if len(odd):
+        parts = _split_odd(text.gather(odd))
+        frame = frame.with_columns(frame[name].scatter(odd, parts[name]) for name in parts.columns)
     title_only = (
         pl.col("reason").is_null()
         & pl.col("raw").is_not_null()
@@ -211,7 +235,26 @@ def _split_full(values: pl.Series) -> pl.DataFrame:
     )
 
 
-def _split_odd(raw: pl.Series, text: pl.Series) -> pl.DataFrame:
+def _split_odd(names: pl.Series) -> pl.DataFrame:
+    """Columns given, family, generation of names that are not plain words."""
+    is_turned = names.str.contains(TURNED) & ~names.str.contains(NOT_TURNED)
+    turned, rest = is_turned.arg_true(), (~is_turned).arg_true()
+    parts = names.gather(turned).str.splitn(", ", 2).struct.rename_fields(["family", "given"]).struct.unnest()
+    raw = names.gather(rest)
+    return (
+        pl.concat(
+            [
+                parts.with_columns(row=turned),
+                _split_rewritten(raw, _rewritten(raw)).with_columns(row=rest),
+            ],
+            how="diagonal",
+        )
+        .sort("row")
+        .select("given", "family", "generation")
+    )
+
+
+def _split_rewritten(raw: pl.Series, text: pl.Series) -> pl.DataFrame:
     """The parts of rewritten names: 'Family, Given', particles before the family name, words alone."""
     frame = pl.DataFrame({"raw": raw, "text": text}).with_columns(
         comma=pl.col("text").str.extract_groups(r"^([^,]+), (.+)$"),
@@ -275,8 +318,16 @@ def _names_only(values: pl.Series) -> tuple[pl.Series, pl.Series]:
     text = clean(values)
     text = on_rows(text, text.str.contains("&", literal=True), lambda rows: rows.str.replace_many(ENTITIES))
     folded = fold(text)
-    frame = pl.DataFrame({"text": text, "folded": folded})
-    value = pl.col("folded")
+    dubious = (folded.str.contains(DUBIOUS) | (folded.str.len_bytes() > LONGEST_NAME)).fill_null(False)
+    rows, reason = dubious.arg_true(), pl.Series([None], dtype=pl.String).new_from_index(0, len(text))
+    if len(rows):
+        reason = reason.scatter(rows, _reasons(folded.gather(rows)))
+    return text.set(reason.is_not_null(), None), reason
+
+
+def _reasons(folded: pl.Series) -> pl.Series:
+    """Why a text cannot be a name; null where it can."""
+    value = pl.col("value")
     reason = (
         pl.when(value.str.contains(LETTERLESS)).then(pl.lit("placeholder"))
         .when(~value.str.contains(r"\p{L}")).then(pl.lit("no_letters"))
@@ -286,8 +337,14 @@ def _names_only(values: pl.Series) -> tuple[pl.Series, pl.Series]:
         .when(value.str.contains(r"[<>{}\\|=;]")).then(pl.lit("invalid_characters"))
         .when(value.str.len_chars() > LONGEST_NAME).then(pl.lit("too_long"))
     )  # fmt: skip
-    frame = frame.with_columns(reason=reason)
-    return frame.select(pl.when(pl.col("reason").is_null()).then("text")).to_series(), frame["reason"]
+    return folded.alias("value").to_frame().select(reason=reason).to_series()
+
+
+def _has_digits(names: pl.Series) -> pl.Series:
+    """Whether a name holds two digits, or a word of digits."""
+    some = names.str.contains("[0-9]").fill_null(False)
+    rows = some.arg_true()
+    return some.scatter(rows, names.gather(rows).str.contains(DIGITS)) if len(rows) else some
 
 
 def _rewritten(text: pl.Series) -> pl.Series:
@@ -312,10 +369,14 @@ def _merged_given() -> pl.Expr:
 
 def _settle_case(names: pl.Series, before: str = "") -> pl.Series:
     """Names all in capitals or all in small letters in the usual case; others, and JD, as they are."""
-    uncased = (names == names.str.to_lowercase()) | (
-        (names == names.str.to_uppercase()) & (names.str.len_chars() > 2)
-    )
-    return on_rows(names, uncased, lambda rows: _cased(before + rows).str.strip_chars(" "))
+
+    def settled(rows: pl.Series) -> pl.Series:
+        uncased = (rows == rows.str.to_lowercase()) | (
+            (rows == rows.str.to_uppercase()) & (rows.str.len_chars() > 2)
+        )
+        return on_rows(rows, uncased, lambda rows: _cased(before + rows).str.strip_chars(" "))
+
+    return on_rows(names, ~names.str.contains(r"^[A-Z][a-z]"), settled)
 
 
 def _cased(names: pl.Series) -> pl.Series:
@@ -349,5 +410,7 @@ def _match_form(names: pl.Series) -> pl.Series:
 def _joined_mac(family: pl.Series) -> pl.Series:
     """'mc donald' and 'mcdonald' are one name."""
     return on_rows(
-        family, family.str.contains(r"\bma?c "), lambda rows: rows.str.replace_all(r"\b(ma?c) (\S)", "$1$2")
+        family,
+        family.str.contains("c ", literal=True),
+        lambda rows: rows.str.replace_all(r"\b(ma?c) (\S)", "$1$2"),
     )

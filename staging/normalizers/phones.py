@@ -126,7 +126,7 @@ def settled_by_plan(numbers: pl.Series, region: str) -> pl.Series:
     """E.164 of the numbers whose spelling and digits leave no doubt, null for the rest."""
     extended = numbers.str.contains("[xX]")
     digits = on_rows(numbers, extended, lambda rows: rows.str.to_lowercase().str.replace(EXTENSION, ""))
-    digits = digits.str.replace_many(PUNCTUATION, [""] * len(PUNCTUATION))
+    digits = _without_punctuation(digits)
     phones = pl.repeat(None, len(numbers), dtype=pl.String, eager=True)
 
     # A trailing slash or point may be more than punctuation to the package, so the last one is a digit.
@@ -139,9 +139,11 @@ def settled_by_plan(numbers: pl.Series, region: str) -> pl.Series:
         )
 
     codes = digits.str.extract(COUNTRY_CODE).set(~usual, None)
-    for code in codes.drop_nulls().unique().sort():
+    rows_of_codes = (
+        codes.alias("code").to_frame().with_row_index("row").drop_nulls().group_by("code").agg("row")
+    )
+    for code, rows in zip(rows_of_codes["code"], rows_of_codes["row"], strict=True):
         main_region = COUNTRY_CODE_TO_REGION_CODE[int(code)][0]
-        rows = (codes == code).arg_true()
         subscriber = digits.gather(rows).str.slice(len(code) + 1)
         phones = phones.scatter(
             rows, _dialled_from_abroad(subscriber, numbering_plan(int(code), main_region))
@@ -232,9 +234,17 @@ def read_phone(number: str, region: str) -> tuple[str | None, str | None]:
     return f"+{parsed.country_code}{national}", None
 
 
+def _without_punctuation(numbers: pl.Series) -> pl.Series:
+    return on_rows(
+        numbers,
+        numbers.str.contains("[ ()./-]"),
+        lambda rows: rows.str.replace_many(PUNCTUATION, [""] * len(PUNCTUATION)),
+    )
+
+
 def _is_placeholder(numbers: pl.Series, phones: pl.Series) -> pl.Series:
     """One digit repeated or counting up and down, and words that say there is none."""
-    digits = numbers.str.replace_many(PUNCTUATION, [""] * len(PUNCTUATION))
+    digits = _without_punctuation(numbers)
     return (
         digits.str.contains(PLACEHOLDER) | phones.str.contains(PLACEHOLDER_E164).fill_null(False)
     ).fill_null(False)

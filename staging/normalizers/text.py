@@ -10,7 +10,7 @@ import polars as pl
 WORDS = tomllib.loads((Path(__file__).parent / "words.toml").read_text(encoding="utf-8"))
 
 LONGEST_VALUE = 1_000  # characters looked at; no attribute of a customer is longer
-DISTINCT_SHARE = 0.5
+DISTINCT_SHARE = 0.9
 
 APOSTROPHES = "’‘‛ʼʻ′´`＇"
 DASHES = "‐‑‒–—―−﹣－"
@@ -51,9 +51,9 @@ def by_distinct(function: Callable[..., pl.DataFrame]) -> Callable[..., pl.DataF
     @wraps(function)
     def normalised(values: pl.Series, *args, **kwargs) -> pl.DataFrame:
         values = values.cast(pl.String).alias("value")
-        if values.n_unique() > DISTINCT_SHARE * len(values):
-            return function(values, *args, **kwargs)
         distinct = values.unique()
+        if len(distinct) > DISTINCT_SHARE * len(values):
+            return function(values, *args, **kwargs)
         settled = function(distinct, *args, **kwargs).with_columns(distinct)
         return (
             values.to_frame()
