@@ -15,6 +15,7 @@ import runpy
 import select
 import signal
 import sys
+from pathlib import Path
 
 from db.errors import run_script
 from db.phase import close_run, join_run, open_run
@@ -41,6 +42,10 @@ class Fork:
             self._wait_and_run(told, begun)
         os.close(told)
         os.close(begun)
+
+    def needs_libraries(self) -> bool:
+        """Whether it works in columns, rather than in SQL alone."""
+        return "polars" in Path(self.script).read_text(encoding="utf-8")
 
     def load(self) -> None:
         """Let it load libraries while it waits."""
@@ -118,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
             working = ahead or Fork(command)
             working.begin(run_id)
             ahead = Fork(steps[place + 1][2]) if place + 1 < len(steps) else None
-            if ahead and not working.ends_within(AT_ONCE):
+            if ahead and ahead.needs_libraries() and not working.ends_within(AT_ONCE):
                 ahead.load()
             code = working.end()
             if code:
