@@ -222,11 +222,8 @@ def score_pairs(work: Phase, model_version: int, model, compared, pairs, afresh:
     from matching.drift import add_levels, match_levels
     from matching.scoring import score_in_parts
 
-    target = CANDIDATES if afresh else "pg_temp.compared"
     if not afresh:
-        work.cursor.execute(
-            f"create temp table compared (like {CANDIDATES} including defaults) on commit drop"
-        )
+        remove_former(work, pairs)
     decisions: dict[str, int] = {}
     levels = []
     with (
@@ -240,18 +237,28 @@ def score_pairs(work: Phase, model_version: int, model, compared, pairs, afresh:
             done += scored.height
             rows = candidate_rows(scored, batch, model, work.run_id, model_version)
             writing.result()
-            writing = writer.submit(copy_in, work.cursor, target, rows)
+            writing = writer.submit(copy_in, work.cursor, CANDIDATES, rows)
             for decision, count in scored["decision"].value_counts().iter_rows():
                 decisions[decision] = decisions.get(decision, 0) + count
             levels.append(match_levels(scored, model.comparisons))
             bar.update(batch.height)
         writing.result()
-    if not afresh:
-        run_file(work.cursor, HERE / "upsert_candidates.sql")
     work.rows_out = pairs.height
     for decision in ("AUTO_MERGE", "FLAG_REVIEW", "REJECT"):
         work.detail[decision] = decisions.get(decision, 0)
     work.detail["match_levels"] = add_levels(levels)
+
+
+def remove_former(work: Phase, pairs) -> None:
+    """Remove what is stored of these pairs, if anything."""
+    work.cursor.execute(
+        "create temp table recompared (left_profile_key bigint not null, right_profile_key bigint not null) "
+        "on commit drop"
+    )
+    keys = pairs.select(left_profile_key="left_key", right_profile_key="right_key")
+    copy_in(work.cursor, "pg_temp.recompared", keys)
+    work.cursor.execute("analyze recompared")
+    run_file(work.cursor, HERE / "remove_former_comparisons.sql")
 
 
 def candidate_rows(scored, batch, model, run_id: int, model_version: int):
