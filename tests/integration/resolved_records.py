@@ -14,18 +14,26 @@ ATTRIBUTES = ("name", "email", "phone", "birth_date", "national_id", "address", 
 A, B, C = (UUID(int=number) for number in (0xA, 0xB, 0xC))
 
 
+def stage_sources(database) -> None:
+    """The staging tables of SOURCES, in which a record's profile is what a test says."""
+    for source in SOURCES:
+        database.execute(
+            "insert into raw.sources (source_system, prefix, raw_table, staging_table, record_id_field, "
+            "day_first, attributes) values (%s, %s, %s, %s, 'id', false, '{}')",
+            (source, f"{source}/", f"{source}_rows", f"stg_{source}_rows"),
+        )
+        database.execute("select staging.create_source_table(%s)", (f"stg_{source}_rows",))
+        database.execute(f"alter table staging.stg_{source}_rows alter profile_key drop expression")
+    database.execute("select staging.create_identity_inputs()")
+
+
 class ResolvedRecords:
     """Seeds what phase 6 would leave and runs phases 7 to 9B as one run after another."""
 
     def __init__(self, database, monkeypatch: pytest.MonkeyPatch):
         self.database, self.monkeypatch = database, monkeypatch
         self.run_id = 0
-        for source in SOURCES:
-            database.execute(
-                "insert into raw.sources (source_system, prefix, raw_table, staging_table, record_id_field, "
-                "day_first, attributes) values (%s, %s, %s, %s, 'id', false, '{}')",
-                (source, f"{source}/", f"{source}_rows", f"stg_{source}_rows"),
-            )
+        stage_sources(database)
         self.open_run()
 
     def open_run(self) -> None:
@@ -42,12 +50,12 @@ class ResolvedRecords:
         source, record_id = record.split(":")
         values = [attributes.get(attribute) for attribute in ATTRIBUTES]
         self.database.execute(
-            "insert into staging.identity_inputs (record_key, profile_key, run_id, is_deleted, event_ts, "
-            f"source_system, record_id, {', '.join(ATTRIBUTES)}) "
-            "values (identity.record_key(%s, %s), 0, %s, false, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
+            f"insert into staging.stg_{source}_rows (record_key, profile_key, run_id, object_id, line_number, "
+            f"is_deleted, event_ts, record_id, {', '.join(ATTRIBUTES)}) "
+            "values (identity.record_key(%s, %s), 0, %s, 0, 0, false, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
             "on conflict (record_key) do update set event_ts = excluded.event_ts, "
             + ", ".join(f"{attribute} = excluded.{attribute}" for attribute in ATTRIBUTES),
-            (source, record_id, self.run_id, f"{day} 00:00+00", source, record_id, *values),
+            (source, record_id, self.run_id, f"{day} 00:00+00", record_id, *values),
         )
         self.move(customer, record)
 

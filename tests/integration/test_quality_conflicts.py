@@ -5,6 +5,8 @@ from itertools import count
 
 import pytest
 
+from tests.integration.resolved_records import stage_sources
+
 CONFLICTS = "gold/run_conflict_detection.py"
 ANN, BOB = "00000000-0000-8000-8000-000000000001", "00000000-0000-8000-8000-000000000002"
 
@@ -12,6 +14,7 @@ ANN, BOB = "00000000-0000-8000-8000-000000000001", "00000000-0000-8000-8000-0000
 @pytest.fixture
 def store(database):
     """Two customers of three records each, without a value yet."""
+    stage_sources(database)
     database.execute(
         "insert into gold.pipeline_runs (trigger, status, started_at) "
         "select 'test', 'done', now() - interval '2 days' from generate_series(1, 4)"
@@ -139,10 +142,10 @@ def record(database, customer, profile, source, record_id, **values):
     """A record of a profile in a customer."""
     columns = "".join(f", {name}" for name in values)
     database.execute(
-        f"insert into staging.identity_inputs (record_key, profile_key, run_id, is_deleted, event_ts, "
-        f"source_system, record_id{columns}) "
-        f"values (identity.record_key(%s, %s), %s, 1, false, now(), %s, %s{', %s' * len(values)})",
-        (source, record_id, profile, source, record_id, *values.values()),
+        f"insert into staging.stg_{source}_rows (record_key, profile_key, run_id, object_id, line_number, "
+        f"is_deleted, event_ts, record_id{columns}) "
+        f"values (identity.record_key(%s, %s), %s, 1, 0, 0, false, now(), %s{', %s' * len(values)})",
+        (source, record_id, profile, record_id, *values.values()),
     )
     database.execute(
         "insert into identity.customer_identity_map values "
