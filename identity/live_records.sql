@@ -1,4 +1,4 @@
--- One row per live record of these inputs: the customer it is in, and its first one.
+-- One row per live record of any source: the customer it is in, and its first one.
 select
     inputs.record_key,
     inputs.profile_key,
@@ -8,8 +8,9 @@ select
     replace(map.global_customer_id::text, '-', '') as old_customer,
     replace(map.home_customer_id::text, '-', '') as home_customer,
     map.match_confidence as old_confidence,
-    map.assigned_by as old_assigned_by
-from {inputs} as inputs
+    map.assigned_by as old_assigned_by,
+    map.profile_key as old_profile_key
+from staging.identity_inputs as inputs
 left join identity.customer_identity_map as map
     on inputs.record_key = map.record_key
 where not inputs.is_deleted

@@ -151,7 +151,7 @@ def cluster_touched(
 
     records = copy_out(
         work.cursor,
-        read_sql("live_records", inputs=touched(INPUTS, "touched_inputs")),
+        read_sql("live_records" if everything else "touched_records"),
         {
             "record_key": pl.Int64,
             "profile_key": pl.Int64,
@@ -162,6 +162,7 @@ def cluster_touched(
             "home_customer": pl.String,
             "old_confidence": pl.Float32,
             "old_assigned_by": pl.String,
+            "old_profile_key": pl.Int64,
         },
         parameters,
     ).with_columns(pl.col("is_changed") == "t")
@@ -335,6 +336,7 @@ def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignmen
             pl.col("customer").ne_missing(pl.col("old_customer"))
             | pl.col("match_confidence").ne_missing(pl.col("old_confidence"))
             | pl.col("assigned_by").ne_missing(pl.col("old_assigned_by"))
+            | pl.col("profile_key").ne_missing(pl.col("old_profile_key"))
         )
         .sort("record_key")
         .select(
@@ -346,6 +348,7 @@ def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignmen
             "assigned_by",
             "source_system",
             "record_id",
+            "profile_key",
         )
     )
     work.cursor.execute(f"select not exists (select from {MAP})")

@@ -1,3 +1,16 @@
+-- One row per record that changed since the mark.
+create temp table changed_inputs on commit drop as
+select
+    identity_inputs.record_key,
+    identity_inputs.profile_key,
+    identity_inputs.is_deleted,
+    identity_inputs.source_system,
+    identity_inputs.record_id
+from staging.identity_inputs
+where identity_inputs.run_id > %(input_mark)s;
+create index on changed_inputs (record_key);
+analyze changed_inputs;
+
 -- What has to be resolved again: one row per profile and per customer that a
 -- changed record, a newly compared pair or a steward's decision touches.
 -- expand_touched.sql then follows the graph from them.
@@ -49,10 +62,9 @@ from removed_links;
 
 insert into touched_profiles (profile_key, step)
 select
-    identity_inputs.profile_key,
+    changed_inputs.profile_key,
     0
-from staging.identity_inputs
-where identity_inputs.run_id > %(input_mark)s
+from changed_inputs
 union
 select
     changed_pairs.left_profile_key,
@@ -77,9 +89,8 @@ insert into touched_customers (global_customer_id, step)
 select distinct
     customer_identity_map.global_customer_id,
     0
-from staging.identity_inputs
+from changed_inputs
 inner join identity.customer_identity_map
-    on identity_inputs.record_key = customer_identity_map.record_key
-where identity_inputs.run_id > %(input_mark)s;
+    on changed_inputs.record_key = customer_identity_map.record_key;
 analyze touched_profiles;
 analyze touched_customers;

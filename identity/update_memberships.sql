@@ -7,7 +7,8 @@ insert into identity.customer_identity_map (
     home_customer_id,
     assigned_by,
     source_system,
-    record_id
+    record_id,
+    profile_key
 )
 select
     memberships.record_key,
@@ -17,7 +18,8 @@ select
     memberships.home_customer_id,
     memberships.assigned_by,
     memberships.source_system,
-    memberships.record_id
+    memberships.record_id,
+    memberships.profile_key
 from memberships
 order by memberships.record_key
 on conflict (record_key) do update
@@ -25,4 +27,5 @@ on conflict (record_key) do update
         run_id = excluded.run_id,
         match_confidence = excluded.match_confidence,
         global_customer_id = excluded.global_customer_id,
-        assigned_by = excluded.assigned_by
+        assigned_by = excluded.assigned_by,
+        profile_key = excluded.profile_key

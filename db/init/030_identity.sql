@@ -58,8 +58,27 @@ create table if not exists identity.customer_identity_map (
     assigned_by text not null
     check (assigned_by in ('alone', 'same_profile', 'link', 'steward')),
     source_system text not null,
-    record_id text not null
+    record_id text not null,
+    profile_key bigint
 );
+do $profiles$
+begin
+    if not exists (
+        select from pg_attribute
+        where
+            attrelid = 'identity.customer_identity_map'::regclass
+            and attname = 'profile_key'
+    ) then
+        alter table identity.customer_identity_map add column profile_key bigint;
+        if exists (select from identity.customer_identity_map) then
+            update identity.customer_identity_map as map
+            set profile_key = inputs.profile_key
+            from staging.identity_inputs as inputs
+            where map.record_key = inputs.record_key;
+        end if;
+    end if;
+end
+$profiles$;
 comment on table identity.customer_identity_map is
 'One row per source record: the customer it belongs to, how surely and why';
 comment on column identity.customer_identity_map.home_customer_id is
@@ -68,6 +87,10 @@ comment on column identity.customer_identity_map.match_confidence is
 '0 to 100: the strongest standing link of the record inside its customer; 100 for a record alone or an identical profile';
 create index if not exists customer_identity_map_global_customer_id
 on identity.customer_identity_map (global_customer_id);
+comment on column identity.customer_identity_map.profile_key is
+'The profile of the record when its customer was last resolved: the graph is followed from customers to profiles and back by this table alone';
+create index if not exists customer_identity_map_profile_key
+on identity.customer_identity_map (profile_key);
 create index if not exists customer_identity_map_run_id
 on identity.customer_identity_map (run_id);
 

@@ -1,0 +1,36 @@
+-- One row per live record of a touched profile: those that changed, and those that stand as they were resolved.
+select
+    changed_inputs.record_key,
+    changed_inputs.profile_key,
+    true as is_changed,
+    changed_inputs.source_system,
+    changed_inputs.record_id,
+    replace(map.global_customer_id::text, '-', '') as old_customer,
+    replace(map.home_customer_id::text, '-', '') as home_customer,
+    map.match_confidence as old_confidence,
+    map.assigned_by as old_assigned_by,
+    map.profile_key as old_profile_key
+from changed_inputs
+left join identity.customer_identity_map as map
+    on changed_inputs.record_key = map.record_key
+where not changed_inputs.is_deleted
+union all
+select
+    map.record_key,
+    map.profile_key,
+    false as is_changed,
+    map.source_system,
+    map.record_id,
+    replace(map.global_customer_id::text, '-', '') as old_customer,
+    replace(map.home_customer_id::text, '-', '') as home_customer,
+    map.match_confidence as old_confidence,
+    map.assigned_by as old_assigned_by,
+    map.profile_key as old_profile_key
+from touched_profiles
+inner join identity.customer_identity_map as map
+    on touched_profiles.profile_key = map.profile_key
+where not exists (
+    select 1
+    from changed_inputs
+    where changed_inputs.record_key = map.record_key
+)
