@@ -23,7 +23,7 @@ from db.settings import settings
 
 LIBRARIES = ("polars", "pyarrow", "pgpq", "rapidfuzz", "scipy.sparse.csgraph")
 # A script that works longer than this has something to do, and so will the next.
-AT_ONCE = 0.1
+AT_ONCE = 0.2
 
 
 class Fork:

@@ -168,8 +168,10 @@ def candidate_pairs(
         found.append(pair << RULE_BITS | (rule_id - 1))
         capped.append(_capped_blocks(rule_id, anchors, profile_keys))
         sizes.append(pl.DataFrame(blocks).select(pl.lit(rule_id, pl.Int16).alias("rule_id"), *blocks))
+    every = np.concatenate([np.empty(0, dtype=np.int64), *found])
+    found.clear()
     return Candidates(
-        _unite(profile_keys, np.concatenate([np.empty(0, dtype=np.int64), *found])),
+        _unite(profile_keys, every),
         pl.concat([pl.DataFrame(schema=CAPPED | {"is_afresh": pl.Boolean}), *capped]),
         pl.concat([pl.DataFrame(schema=SIZES), *sizes]),
         counts,
@@ -179,7 +181,7 @@ def candidate_pairs(
 def _unite(profile_keys: np.ndarray, found: np.ndarray) -> pl.DataFrame:
     """Each found pair once, with the bits of its rules and the first of them."""
     found.sort()
-    rule = found & ((1 << RULE_BITS) - 1)
+    rule = (found & ((1 << RULE_BITS) - 1)).astype(np.int8)
     pair = found >> RULE_BITS
     first = np.flatnonzero(_begins(pair))
     bits = np.left_shift(1, rule, dtype=np.int32)
@@ -190,7 +192,7 @@ def _unite(profile_keys: np.ndarray, found: np.ndarray) -> pl.DataFrame:
             "left_profile_key": profile_keys[left],
             "right_profile_key": profile_keys[pair - left * size],
             "rules": np.bitwise_or.reduceat(bits, first) if len(first) else bits,
-            "rule_id": (rule[first] + 1).astype(np.int16),
+            "rule_id": rule[first].astype(np.int16) + np.int16(1),
         },
         schema_overrides={"left_profile_key": pl.Int64, "right_profile_key": pl.Int64},
     )

@@ -12,7 +12,6 @@ Usage: python matching/run_blocking.py
 
 import argparse
 import tomllib
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -192,8 +191,9 @@ def pair_everything(work: Phase, rules: Rules) -> "Candidates":
             readers.submit(read_part, rules, rule_ids, first, first + PART_PAGES)
             for first in range(0, pages + 1, PART_PAGES)
         ]
-        storing = writer.submit(store_all_keys, work, parts)
+        storing = writer.submit(store_all_keys, work, [*parts])
         keys = pl.concat(part.result() for part in parts).sort("profile_key")
+        parts.clear()
         members = {}
         for rule_id in rule_ids:
             key = keys[f"key_{rule_id}"].to_numpy()
@@ -310,12 +310,12 @@ def listed_blocks(blocks: "pl.DataFrame") -> dict[str, str]:
     return {"rule_ids": listed(blocks["rule_id"]), "keys": listed(blocks["key"])}
 
 
-def store_all_keys(work: Phase, parts: "Iterable[Future[pl.DataFrame]]") -> None:
-    """Fill staging.blocking_keys part by part, then index it."""
+def store_all_keys(work: Phase, parts: "list[Future[pl.DataFrame]]") -> None:
+    """Fill staging.blocking_keys part by part, then index it; lets go of a part once it is stored."""
     rule_ids = set()
     with bulk_load(work.cursor, KEYS, with_keys=True):
-        for part in parts:
-            rule_ids |= store_keys(work, part.result())
+        while parts:
+            rule_ids |= store_keys(work, parts.pop(0).result())
     index_keys(work, rule_ids)
 
 
