@@ -391,6 +391,9 @@ open_links as (
     )
 ),
 
+-- A profile is shown by its first record. Found by min(): with `order by ...
+-- limit 1` the planner, where many records share a profile, reads all records
+-- in the order of their keys until one of them is of this profile.
 linked_customers as (
     select distinct on (
         open_links.status,
@@ -405,28 +408,24 @@ linked_customers as (
     from open_links
     cross join
         lateral (
-            select
-                map.record_key,
-                map.global_customer_id
+            select min(inputs.record_key) as record_key
             from staging.identity_inputs as inputs
             inner join identity.customer_identity_map as map
                 on inputs.record_key = map.record_key
             where inputs.profile_key = open_links.left_profile_key
-            order by inputs.record_key
-            limit 1
-        ) as left_side
+        ) as left_first
+    inner join identity.customer_identity_map as left_side
+        on left_first.record_key = left_side.record_key
     cross join
         lateral (
-            select
-                map.record_key,
-                map.global_customer_id
+            select min(inputs.record_key) as record_key
             from staging.identity_inputs as inputs
             inner join identity.customer_identity_map as map
                 on inputs.record_key = map.record_key
             where inputs.profile_key = open_links.right_profile_key
-            order by inputs.record_key
-            limit 1
-        ) as right_side
+        ) as right_first
+    inner join identity.customer_identity_map as right_side
+        on right_first.record_key = right_side.record_key
     where
         left_side.global_customer_id <> right_side.global_customer_id
         and not exists (

@@ -203,6 +203,20 @@ def test_a_pair_of_customers_is_one_item_with_its_reason_and_the_call_that_settl
     assert call == "select gold.steward_confirm('sales', 'O1', 'support', 'T''7', '<you>', '<why>');"
 
 
+def test_a_profile_is_shown_by_its_first_record_that_is_in_a_customer(two_customers):
+    record(two_customers, BOB, 3, "support", "T8", name="Bob Lee")
+    in_order = two_customers.query(
+        "select source_system || ' ' || record_id from identity.customer_identity_map "
+        "where global_customer_id = %s order by record_key",
+        (BOB,),
+    )
+    assert queue(two_customers, "right_record") == in_order[:1]
+    two_customers.execute(
+        "delete from identity.customer_identity_map where source_system || ' ' || record_id = %s", in_order[0]
+    )
+    assert queue(two_customers, "right_record") == in_order[1:]
+
+
 @pytest.mark.parametrize("column", ["settle_call", "other_call"])
 def test_the_call_works_as_it_stands_and_the_item_leaves(two_customers, column):
     ((call,),) = queue(two_customers, column)
