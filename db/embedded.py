@@ -60,6 +60,7 @@ class Server:
     environment: dict[str, str] = field(repr=False)
     stop_signal: signal.Signals = signal.SIGTERM
     writes_pid_file: bool = False
+    former_arguments: tuple[str, ...] = ()  # the first ones of a former version, which may still run
 
     def process(self) -> psutil.Process | None:
         """The process of the pid file, if it is this server on this data, whatever its settings."""
@@ -68,8 +69,9 @@ class Server:
             program, *arguments = process.cmdline()
         except (OSError, ValueError, IndexError, psutil.Error):
             return None
-        is_ours = Path(program).name == Path(self.command[0]).name and arguments[:3] == list(
-            self.command[1:4]
+        is_ours = Path(program).name == Path(self.command[0]).name and tuple(arguments[:3]) in (
+            self.command[1:4],
+            self.former_arguments,
         )
         return process if is_ours else None
 
@@ -274,14 +276,17 @@ class EmbeddedStores:
             value.replace('"', '""')
             for value in (self.settings.minio_root_user, self.settings.minio_root_password)
         )
+        folder = str(self.home / "lake").replace('"', '""')
         return self._rclone_server(
             "The object store",
             "s3",
+            # An ETag is the MD5 of the object: kept, a listing need not read the whole lake to know it.
+            f':hasher,remote="{folder}",hashes=md5,max_age=off:',
             self.settings.minio_port,
             "MINIO_PORT",
             {"RCLONE_AUTH_KEY": f'"{user},{password}"'},
             # Objects that come another way than through this server are seen after a second.
-            ("--dir-cache-time", "1s"),
+            ("--dir-cache-time", "1s", "--cache-dir", str(self.home / "lake_etags")),
         )
 
     @cached_property
@@ -294,6 +299,7 @@ class EmbeddedStores:
         return self._rclone_server(
             "The lake's browser",
             "http",
+            str(self.home / "lake"),
             self.settings.minio_console_port,
             "MINIO_CONSOLE_PORT",
             credentials,
@@ -310,6 +316,7 @@ class EmbeddedStores:
         self._require_access()
         self.logs.mkdir(parents=True, exist_ok=True)
         self._give(self.home / "lake")
+        self._give(self.home / "lake_etags")
         if not (self.home / "postgres").exists():
             self._initialise()
         started = [server.title for server in (self.postgres, self.lake, self.browser) if server.start()]
@@ -324,7 +331,13 @@ class EmbeddedStores:
     def remove(self) -> None:
         """Stop the servers and delete their data and logs for good."""
         self.stop()
-        for folder in (self.home / "postgres", self.home / "lake", self.logs, self._closed_home):
+        for folder in (
+            self.home / "postgres",
+            self.home / "lake",
+            self.home / "lake_etags",
+            self.logs,
+            self._closed_home,
+        ):
             if folder.exists():
                 shutil.rmtree(folder)
         for server in (self.lake, self.browser):
@@ -339,6 +352,7 @@ class EmbeddedStores:
         self,
         title: str,
         kind: str,
+        folder: str,
         port: int,
         port_setting: str,
         credentials: dict[str, str],
@@ -347,13 +361,14 @@ class EmbeddedStores:
         address = ("--addr", f"127.0.0.1:{port}", "--config", os.devnull)
         return Server(
             title=title,
-            command=(str(self.rclone), "serve", kind, str(self.home / "lake"), *address, *flags),
+            command=(str(self.rclone), "serve", kind, folder, *address, *flags),
             port=port,
             port_setting=port_setting,
             pid_file=self.settings.mdm_home / f"rclone_{kind}.pid",
             log=self.logs / f"rclone_{kind}.log",
             account=self.account,
             environment={"HOME": str(self.home), **credentials},
+            former_arguments=("serve", kind, str(self.home / "lake")),
         )
 
     def _require_passwords(self) -> None:
