@@ -56,6 +56,9 @@ PHASES=(
     "10|Detect conflicts, measure quality|gold/run_conflict_detection.py gold/run_quality_metrics.py gold/run_quality_report.py"
 )
 
+# what makes both stores answer, and the schema current
+STORES=("||db/runtime.py up" "||db/schema.py")
+
 command=run
 command_arguments=()
 first_phase=0
@@ -431,15 +434,13 @@ interrupted() {
 
 # start_stores: both stores answer, and the schema is current
 start_stores() {
-    run_script db/runtime.py up
-    run_script db/schema.py
+    run_script db/run_phases.py "${STORES[@]}"
 }
 
 # run_pipeline: the phases in order, each announced; the first that fails ends the run
 run_pipeline() {
-    local position number title scripts script arguments steps=()
+    local position number title scripts script arguments steps=("${STORES[@]}")
     say "Stores and schema"
-    start_stores
     for ((position = first_phase; position <= last_phase; position++)); do
         IFS='|' read -r number title scripts <<<"${PHASES[position]}"
         if [[ $number == 1 ]] && ! $with_producers; then

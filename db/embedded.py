@@ -46,6 +46,11 @@ PATIENCE = 120
 LOG_LIMIT = 10 * 1024**2
 
 
+def _folder_in(served: str) -> str:
+    """The folder that rclone is told to serve, with an overlay or without."""
+    return served.partition("remote='")[2].removesuffix("':").replace("''", "'") or served
+
+
 @dataclass(frozen=True)
 class Server:
     """One server process on a port of 127.0.0.1."""
@@ -60,7 +65,6 @@ class Server:
     environment: dict[str, str] = field(repr=False)
     stop_signal: signal.Signals = signal.SIGTERM
     writes_pid_file: bool = False
-    former_arguments: tuple[str, ...] = ()  # the first ones of a former version, which may still run
 
     def process(self) -> psutil.Process | None:
         """The process of the pid file, if it is this server on this data, whatever its settings."""
@@ -69,9 +73,11 @@ class Server:
             program, *arguments = process.cmdline()
         except (OSError, ValueError, IndexError, psutil.Error):
             return None
-        is_ours = Path(program).name == Path(self.command[0]).name and tuple(arguments[:3]) in (
-            self.command[1:4],
-            self.former_arguments,
+        is_ours = (
+            Path(program).name == Path(self.command[0]).name
+            and arguments[:2] == list(self.command[1:3])
+            # However the folder is served: an overlay may have come or gone.
+            and _folder_in(arguments[2]) == _folder_in(self.command[3])
         )
         return process if is_ours else None
 
@@ -276,17 +282,16 @@ class EmbeddedStores:
             value.replace('"', '""')
             for value in (self.settings.minio_root_user, self.settings.minio_root_password)
         )
-        folder = str(self.home / "lake").replace('"', '""')
         return self._rclone_server(
             "The object store",
             "s3",
-            # An ETag is the MD5 of the object: kept, a listing need not read the whole lake to know it.
-            f':hasher,remote="{folder}",hashes=md5,max_age=off:',
             self.settings.minio_port,
             "MINIO_PORT",
-            {"RCLONE_AUTH_KEY": f'"{user},{password}"'},
+            {"RCLONE_AUTH_KEY": f'"{user},{password}"', "RCLONE_CACHE_DIR": str(self.home / "lake_hashes")},
             # Objects that come another way than through this server are seen after a second.
-            ("--dir-cache-time", "1s", "--cache-dir", str(self.home / "lake_etags")),
+            ("--dir-cache-time", "1s"),
+            # An object's MD5, its ETag, is worked out once and kept; else every listing reads all objects.
+            overlay="hasher",
         )
 
     @cached_property
@@ -299,7 +304,6 @@ class EmbeddedStores:
         return self._rclone_server(
             "The lake's browser",
             "http",
-            str(self.home / "lake"),
             self.settings.minio_console_port,
             "MINIO_CONSOLE_PORT",
             credentials,
@@ -316,7 +320,7 @@ class EmbeddedStores:
         self._require_access()
         self.logs.mkdir(parents=True, exist_ok=True)
         self._give(self.home / "lake")
-        self._give(self.home / "lake_etags")
+        self._give(self.home / "lake_hashes")
         if not (self.home / "postgres").exists():
             self._initialise()
         started = [server.title for server in (self.postgres, self.lake, self.browser) if server.start()]
@@ -334,7 +338,7 @@ class EmbeddedStores:
         for folder in (
             self.home / "postgres",
             self.home / "lake",
-            self.home / "lake_etags",
+            self.home / "lake_hashes",
             self.logs,
             self._closed_home,
         ):
@@ -352,12 +356,16 @@ class EmbeddedStores:
         self,
         title: str,
         kind: str,
-        folder: str,
         port: int,
         port_setting: str,
         credentials: dict[str, str],
         flags: tuple[str, ...],
+        overlay: str | None = None,
     ) -> Server:
+        folder = str(self.home / "lake")
+        if overlay:
+            quoted = folder.replace("'", "''")
+            folder = f":{overlay},hashes=md5,max_age=off,remote='{quoted}':"
         address = ("--addr", f"127.0.0.1:{port}", "--config", os.devnull)
         return Server(
             title=title,
@@ -368,7 +376,6 @@ class EmbeddedStores:
             log=self.logs / f"rclone_{kind}.log",
             account=self.account,
             environment={"HOME": str(self.home), **credentials},
-            former_arguments=("serve", kind, str(self.home / "lake")),
         )
 
     def _require_passwords(self) -> None:

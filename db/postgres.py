@@ -1,15 +1,13 @@
-"""The door to PostgreSQL: the engine, connections, SQL files and COPY."""
+"""The door to PostgreSQL: connections, SQL files and COPY."""
 
 import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg2
-import sqlalchemy
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Identifier
@@ -25,46 +23,37 @@ COPY_BYTES = 1 << 20
 COPY_ROWS = 1 << 16
 # How PostgreSQL writes a timestamptz.
 TIMESTAMP = "%Y-%m-%d %H:%M:%S%.f%#z"
-
-
-@cache
-def engine() -> sqlalchemy.Engine:
-    """The engine of the settings; connections are UTC and name this application."""
-    url = sqlalchemy.URL.create(
-        "postgresql+psycopg2",
-        username=settings.postgres_user,
-        password=settings.postgres_password,
-        host=settings.postgres_host,
-        port=settings.postgres_port,
-        database=settings.postgres_db,
-    )
-    return sqlalchemy.create_engine(
-        url,
-        poolclass=sqlalchemy.NullPool,
-        # connect() has ended the transaction; of a server that is gone this would print a traceback.
-        pool_reset_on_return=None,
-        connect_args={"connect_timeout": 5, "application_name": "mdm", "options": "-c timezone=UTC"},
-    )
+# Tables that bulk_load has emptied in this transaction.
+_emptied: set[str] = set()
 
 
 @contextmanager
 def connect() -> Iterator[Connection]:
-    """A psycopg2 connection: committed at the end of the block, rolled back on an error.
+    """A connection in UTC: committed at the end of the block, rolled back on an error.
 
     Raises MissingError (no server), ConfigurationError (refused), MdmError (disk full and the like),
     each with what to do.
     """
     with explained():
-        proxy = engine().raw_connection()
+        connection = psycopg2.connect(
+            user=settings.postgres_user,
+            password=settings.postgres_password,
+            host=settings.postgres_host,
+            port=settings.postgres_port,
+            dbname=settings.postgres_db,
+            connect_timeout=5,
+            application_name="mdm",
+            options="-c timezone=UTC",
+        )
         try:
-            yield proxy.driver_connection
-            proxy.commit()
+            yield connection
+            connection.commit()
         except BaseException:
-            if not proxy.driver_connection.closed:
-                proxy.rollback()
+            if not connection.closed:
+                connection.rollback()
             raise
         finally:
-            proxy.close()
+            connection.close()
 
 
 @contextmanager
@@ -78,7 +67,7 @@ def explained() -> Iterator[None]:
             f"PostgreSQL at {where} ran out of room: {_first_line(error)}. Nothing of this phase was kept; "
             "free some space and run again."
         ) from error
-    except (psycopg2.OperationalError, sqlalchemy.exc.OperationalError) as error:
+    except psycopg2.OperationalError as error:
         text = _first_line(error)
         if "password authentication failed" in text or "no password supplied" in text:
             raise ConfigurationError(
@@ -96,7 +85,7 @@ def explained() -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(getattr(error, "orig", error)).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def run_file(cursor: Cursor, path: Path, parameters: dict[str, object] | None = None) -> int:
@@ -117,22 +106,28 @@ def is_empty(cursor: Cursor, table: str) -> bool:
 
 
 @contextmanager
-def bulk_load(cursor: Cursor, *tables: str) -> Iterator[None]:
+def bulk_load(cursor: Cursor, *tables: str, with_keys: bool = False) -> Iterator[None]:
     """Fill tables (`schema.table`); those that are empty get their secondary indexes after the rows are in.
 
-    Building an index once is several times cheaper than keeping it row by row. An empty table that nothing
+    Building an index once is several times cheaper than keeping it row by row. An empty table that no other
     refers to is truncated first: what is then written in the same transaction needs no log of changes where
-    wal_level is minimal, and is as durable. Indexes behind constraints stay.
+    wal_level is minimal, and is as durable. `with_keys`: its primary, unique and foreign keys come after the
+    rows too; for tables that are filled without looking at what they hold.
     """
     definitions = []
     for table in tables:
         if not is_empty(cursor, table):
             continue
         cursor.execute(
-            "select not exists (select 1 from pg_constraint where confrelid = %s::regclass)", (table,)
+            "select not exists (select 1 from pg_constraint where confrelid = %s::regclass "
+            "and conrelid <> confrelid)",
+            (table,),
         )
         if cursor.fetchone()[0]:
             cursor.execute(SQL("truncate {}").format(table_identifier(table)))
+            _emptied.add(table)
+            if with_keys:
+                definitions += _drop_keys(cursor, table)
         cursor.execute(
             "select indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index "
             "where indrelid = %s::regclass "
@@ -142,9 +137,31 @@ def bulk_load(cursor: Cursor, *tables: str) -> Iterator[None]:
         for name, definition in cursor.fetchall():
             definitions.append(definition)
             cursor.execute(f"drop index {name}")
-    yield
+    try:
+        yield
+    finally:
+        _emptied.difference_update(tables)
     for definition in definitions:
         cursor.execute(definition)
+
+
+def _drop_keys(cursor: Cursor, table: str) -> list[str]:
+    """Drop a table's primary, unique and foreign keys; returns the statements that make them again."""
+    cursor.execute(
+        "select conname, pg_get_constraintdef(oid) from pg_constraint "
+        "where conrelid = %s::regclass and contype in ('p', 'u', 'f') "
+        "order by contype <> 'f', contype desc, conname",
+        (table,),
+    )
+    keys = cursor.fetchall()
+    for name, _ in keys:
+        cursor.execute(
+            SQL("alter table {} drop constraint {}").format(table_identifier(table), Identifier(name))
+        )
+    return [
+        SQL("alter table {} add constraint {} {}").format(table_identifier(table), Identifier(name), SQL(key))
+        for name, key in reversed(keys)
+    ]
 
 
 def copy_in(cursor: Cursor, table: str, frame: "pl.DataFrame") -> int:
@@ -153,6 +170,9 @@ def copy_in(cursor: Cursor, table: str, frame: "pl.DataFrame") -> int:
     A column is cast to what the table's column wants: truth values, dates, times, UUIDs, JSON and enumerations
     may be given as PostgreSQL writes them. Raises polars' errors for a value that cannot be cast.
 
+    Into a table that bulk_load has emptied rows go frozen: their first reader need not mark each page, which
+    would put the page into the log.
+
     Memory: the frame once more, and COPY_ROWS rows of COPY's bytes.
     """
     if frame.height == 0:
@@ -160,7 +180,9 @@ def copy_in(cursor: Cursor, table: str, frame: "pl.DataFrame") -> int:
     from pgpq import ArrowToPostgresBinaryEncoder
 
     columns = SQL(", ").join(map(Identifier, frame.columns))
-    statement = SQL("copy {} ({}) from stdin (format binary)").format(table_identifier(table), columns)
+    statement = SQL("copy {} ({}) from stdin (format binary, freeze {})").format(
+        table_identifier(table), columns, SQL("true" if table in _emptied else "false")
+    )
     rows = frame.select(_as_wanted(cursor, table, frame)).to_arrow(compat_level=_compat_level())
     encoder = ArrowToPostgresBinaryEncoder(rows.schema)
 
@@ -193,6 +215,7 @@ def _as_wanted(cursor: Cursor, table: str, frame: "pl.DataFrame") -> "list[pl.Ex
         "float8": pl.Float64,
         "bool": pl.Boolean,
         "_text": pl.List(pl.String),
+        "_int8": pl.List(pl.Int64),
     }
     cursor.execute(
         "select attname, typname from pg_attribute inner join pg_type on atttypid = pg_type.oid "

@@ -3,35 +3,25 @@
 -- sources say again and again, each before the last of the other and after its first, so neither replaced the other
 -- (low).
 -- What a steward has overridden is settled.
-create temp table changed_customers on commit drop as
+create unlogged table gold.working_customers as
 select customers.global_customer_id
 from identity.customers
 where customers.run_id > %(mark)s
-union
-select identity.current_customer_id(overrides.global_customer_id)
+union all
+select distinct customers.global_customer_id
 from gold.customer_steward_overrides as overrides
+inner join identity.customers
+    on identity.current_customer_id(overrides.global_customer_id) = customers.global_customer_id
 where
-    overrides.applied_run_id > %(mark)s
-    or overrides.retired_run_id > %(mark)s;
+    (overrides.applied_run_id > %(mark)s or overrides.retired_run_id > %(mark)s)
+    and customers.run_id <= %(mark)s;
+
+analyze gold.working_customers;
 
 create temp table found_conflicts on commit drop as
-with several_records as (
-    select changed_customers.global_customer_id
-    from changed_customers
-    inner join identity.customers
-        on changed_customers.global_customer_id = customers.global_customer_id
-    where customers.record_count > 1
-),
-
 -- A customer with hundreds of spellings is judged by the twenty most said.
-claims as (
-    select
-        ranked.*,
-        case
-            when ranked.attribute = 'name'
-                then
-                    regexp_replace(lower(ranked.value), '(\w)\w*\W*', '\1', 'g')
-        end as initials
+with claims as (
+    select ranked.*
     from (
         select
             attribute_values.global_customer_id,
@@ -47,21 +37,21 @@ claims as (
                     attribute_values.global_customer_id,
                     attribute_values.attribute
             ) as value_count
-        from several_records
+        from gold.working_customers
         inner join gold.customer_attribute_values as attribute_values
             on
-                several_records.global_customer_id
+                working_customers.global_customer_id
                 = attribute_values.global_customer_id
         where
-            attribute_values.attribute in (
-                'birth_date',
-                'national_id',
-                'name',
-                'email',
-                'phone',
-                'postal_code'
-            )
-            and attribute_values.record_count > 0
+            -- Nobody contradicts an only value, nor one said once what alternates.
+            attribute_values.rule <> 'only_value'
+            and case
+                when attribute_values.attribute in ('birth_date', 'national_id', 'name')
+                    then attribute_values.record_count > 0
+                when attribute_values.attribute in ('email', 'phone', 'postal_code')
+                    then attribute_values.record_count > 1
+                else false
+            end
         window most_said as (
             partition by
                 attribute_values.global_customer_id,
@@ -115,9 +105,17 @@ contradictions as (
                     ) > 2
             when 'name'
                 then
-                    -- No initial, no beginning of a word and no sound in common.
-                    translate(left_claim.initials, right_claim.initials, '')
-                    = left_claim.initials
+                    -- No initial, no beginning of a word and no sound in common. The
+                    -- first character is an initial, and most names differ in the others.
+                    left(lower(left_claim.value), 1) <> left(lower(right_claim.value), 1)
+                    and (
+                        select translate(left_said.initials, right_said.initials, '') = left_said.initials
+                        from
+                            regexp_replace(lower(left_claim.value), '(\w)\w*\W*', '\1', 'g')
+                                as left_said (initials),
+                            regexp_replace(lower(right_claim.value), '(\w)\w*\W*', '\1', 'g')
+                                as right_said (initials)
+                    )
                     and not exists (
                         select 1
                         from string_to_table(left_claim.value, ' ') as left_word
@@ -136,9 +134,6 @@ contradictions as (
             else
                 left_claim.first_seen < right_claim.last_seen
                 and right_claim.first_seen < left_claim.last_seen
-                and least(
-                    left_claim.record_count, right_claim.record_count
-                ) > 1
                 and not (
                     left_claim.sources = right_claim.sources
                     and cardinality(left_claim.sources) = 1
@@ -198,9 +193,9 @@ group by claims.global_customer_id, claims.attribute;
 
 -- Resolved: the customer changed, and the contradiction is not found again.
 delete from gold.customer_attribute_conflicts as known
-using changed_customers
+using gold.working_customers
 where
-    known.global_customer_id = changed_customers.global_customer_id
+    known.global_customer_id = working_customers.global_customer_id
     and not exists (
         select 1
         from found_conflicts

@@ -21,10 +21,10 @@ taken_out as (
     returning global_customer_id
 )
 
-insert into gold.working_customers (global_customer_id, is_live)
+insert into gold.working_customers (global_customer_id, created_at)
 select
     customers.global_customer_id,
-    true
+    customers.created_at
 from (
     select identity.current_customer_id(global_customer_id) as id from brought_in
     union

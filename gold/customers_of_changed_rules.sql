@@ -1,18 +1,22 @@
 -- The customers a changed chain can affect: those with more than one value of its attribute.
 
-insert into gold.working_customers (global_customer_id, is_live)
+insert into gold.working_customers (customer, global_customer_id, created_at)
 select
-    map.global_customer_id,
-    true
+    (select count(*) from gold.working_customers)
+    + row_number() over (order by customers.global_customer_id),
+    customers.global_customer_id,
+    customers.created_at
 from identity.customer_identity_map as map
 inner join staging.identity_inputs as inputs
     on map.record_key = inputs.record_key
+inner join identity.customers as customers
+    on map.global_customer_id = customers.global_customer_id
 where
     not exists (
         select from gold.working_customers
         where working_customers.global_customer_id = map.global_customer_id
     )
-group by map.global_customer_id
+group by customers.global_customer_id
 having
     ('name' = any(%(attributes)s) and min(inputs.name) <> max(inputs.name))
     or ('email' = any(%(attributes)s) and min(inputs.email) <> max(inputs.email))

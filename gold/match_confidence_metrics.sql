@@ -1,17 +1,9 @@
 -- One row per run, blocking rule, decision and twentieth of the score: pairs compared since the mark.
-insert into gold.match_confidence_metrics as known (
-    run_id,
-    rule_id,
-    match_decision,
-    score_from,
-    pair_count
-)
+create temp table compared_pairs on commit drop as
 select
-    %(run_id)s as run_id,
     candidates.rule_id,
     candidates.match_decision,
-    (least(floor(candidates.total_confidence_score / 5), 19) * 5)::smallint
-        as score_from,
+    floor(candidates.total_confidence_score / 5) as twentieth,
     count(*) as pair_count
 from staging.identity_match_candidates as candidates
 where
@@ -22,6 +14,25 @@ where
 group by
     candidates.rule_id,
     candidates.match_decision,
-    (least(floor(candidates.total_confidence_score / 5), 19) * 5)::smallint
+    floor(candidates.total_confidence_score / 5);
+
+insert into gold.match_confidence_metrics as known (
+    run_id,
+    rule_id,
+    match_decision,
+    score_from,
+    pair_count
+)
+select
+    %(run_id)s as run_id,
+    compared_pairs.rule_id,
+    compared_pairs.match_decision,
+    least(compared_pairs.twentieth, 19)::smallint * 5 as score_from,
+    sum(compared_pairs.pair_count) as pair_count
+from compared_pairs
+group by
+    compared_pairs.rule_id,
+    compared_pairs.match_decision,
+    least(compared_pairs.twentieth, 19)
 on conflict (run_id, rule_id, match_decision, score_from) do update
     set pair_count = known.pair_count + excluded.pair_count

@@ -1,61 +1,21 @@
 """The quality report as HTML: figures in, one page out. No database and no lake here.
 
-Charts are drawn by matplotlib as SVG and stand in the page itself. Their colours are the page's own, so they
-follow its light and dark scheme. All text that comes from data is escaped.
+Charts stand in the page itself, as SVG in the page's colours. All text that comes from data is escaped.
 """
 
-import io
 import math
-import re
 from datetime import UTC, datetime
 from html import escape
 
-import matplotlib
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+from gold.drawing import WIDTH, Drawing, ticks, words_width
 
-# Colours as drawn, and the variable of the page each becomes.
-INK, MUTED, LINE, PAPER = "#1c2430", "#667085", "#d9dee7", "#fefefe"
-GOOD, WAIT, BAD = "#1f8a70", "#e09f3e", "#c8553d"
-SERIES = ("#3366aa", "#1f8a71", "#c77d32", "#8a5aa8", "#c04a6b", "#5b8c2a", "#2a8fa8", "#7a6a53")
-VARIABLES = {
-    INK: "--ink",
-    MUTED: "--muted",
-    LINE: "--line",
-    PAPER: "--paper",
-    GOOD: "--good",
-    WAIT: "--wait",
-    BAD: "--bad",
-} | {colour: f"--s{number}" for number, colour in enumerate(SERIES, 1)}
+# The page's variables for colours.
+INK, MUTED, LINE = "--ink", "--muted", "--line"
+GOOD, WAIT, BAD = "--good", "--wait", "--bad"
+SERIES = tuple(f"--s{number}" for number in range(1, 9))
 DECISIONS = {"REJECT": BAD, "FLAG_REVIEW": WAIT, "AUTO_MERGE": GOOD}
 SIZES = ("1", "2", "3", "4-5", "6-9", "10-19", "20-49", "50-99", "100 or more")
-WIDTH = 4.8
-
-matplotlib.rcParams |= {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": ["DejaVu Sans"],
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": LINE,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": LINE,
-    "grid.linewidth": 0.6,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
-    "legend.frameon": False,
-    "legend.fontsize": 9.5,
-}
+SMALL = 9.5
 
 
 def render(data: dict) -> str:
@@ -138,52 +98,59 @@ def card(title: str, note: str, body: str) -> str:
 def funnel(data: dict) -> str:
     """Bars from lines to customers."""
     steps = [
-        ("lines delivered", data["delivered"]),
-        ("lines readable", data["readable"]),
-        ("source records", data["records"]),
-        ("customers", data["customers"]),
-        ("in several sources", data["in_several_sources"]),
+        ("lines delivered", data["delivered"], SERIES[0]),
+        ("lines readable", data["readable"], SERIES[0]),
+        ("source records", data["records"], SERIES[0]),
+        ("customers", data["customers"], SERIES[0]),
+        ("in several sources", data["in_several_sources"], SERIES[0]),
     ]
-    figure, axes = _figure(2.5)
-    places = range(len(steps))
-    axes.barh(places, [count for _, count in steps], color=SERIES[0], height=0.62)
-    _labelled_bars(axes, [label for label, _ in steps], [count for _, count in steps])
-    return _svg(figure, "funnel", "Counts from delivered lines to customers")
+    return _labelled_bars(steps, 34, "Counts from delivered lines to customers")
 
 
 def score_histogram(data: dict) -> str:
     """Pairs by confidence, stacked by decision, with the two thresholds."""
     if not data["scores"]:
         return _nothing("No pair has been compared yet.")
-    figure, axes = _figure(2.9)
-    floors = [0] * 20
-    for decision, colour in DECISIONS.items():
-        counts = [0] * 20
-        for name, score_from, pairs in data["scores"]:
-            if name == decision:
-                counts[score_from // 5] += pairs
-        axes.bar(
-            [place * 5 + 2.5 for place in range(20)],
-            counts,
-            bottom=floors,
-            width=4.5,
-            color=colour,
-            label=f"{_words(decision)} ({sum(counts):,})",
-        )
-        floors = [floor + count for floor, count in zip(floors, counts, strict=True)]
-    top = max(floors)
-    axes.set_yscale("log")
-    axes.set_ylim(0.8, top * 6)
+    counts = {decision: [0] * 20 for decision in DECISIONS}
+    for decision, score_from, pairs in data["scores"]:
+        counts[decision][score_from // 5] += pairs
+    top_count = max(map(sum, zip(*counts.values(), strict=True)))
+    left, right, top, bottom = 36, WIDTH - 8, 22, 176
+    # From a little below 1, so that one pair is seen, to some room above the highest bar.
+    low, high = math.log10(0.8), math.log10(top_count * 6)
+
+    def x(score: float) -> float:
+        return left + score / 100 * (right - left)
+
+    def y(count: float) -> float:
+        return bottom - (math.log10(max(count, 0.8)) - low) / (high - low) * (bottom - top)
+
+    drawing = Drawing(206)
+    drawing.legend(
+        [(f"{_words(decision)} ({sum(found):,})", DECISIONS[decision]) for decision, found in counts.items()],
+        top=2,
+        columns=3,
+    )
+    for power in range(math.floor(high) + 1):
+        drawing.line([(left, y(10**power)), (right, y(10**power))], LINE)
+        drawing.words(left - 4, y(10**power), _short(10**power), "end", MUTED)
+    for score in range(0, 101, 20):
+        drawing.line([(x(score), top), (x(score), bottom)], LINE)
+        drawing.words(x(score), bottom + 9, str(score), "middle", MUTED)
+    for place in range(20):
+        floor = 0
+        for decision, colour in DECISIONS.items():
+            ceiling = floor + counts[decision][place]
+            if ceiling > floor:
+                drawing.bar(x(place * 5 + 0.25), y(ceiling), x(4.5) - left, y(floor) - y(ceiling), colour)
+            floor = ceiling
     for name in ("flag_review", "auto_merge"):
         at = (data["model"] or {}).get(name)
         if at is not None:
-            axes.axvline(at * 100, color=INK, linewidth=1, linestyle=(0, (3, 2)))
-            axes.text(at * 100 - 1, top * 1.3, f"{at * 100:g}", ha="right", fontsize=9.5)
-    axes.set_xlim(0, 100)
-    axes.set_xlabel("total_confidence_score")
-    _thousands(axes.yaxis)
-    figure.legend(loc="outside upper center", ncols=3, handlelength=0.8, columnspacing=0.9, handletextpad=0.3)
-    return _svg(figure, "scores", "Histogram of confidence scores by decision")
+            drawing.line([(x(at * 100), top), (x(at * 100), bottom)], INK, 1, ' stroke-dasharray="3 2"')
+            drawing.words(x(at * 100) - 3, y(top_count * 1.9), f"{at * 100:g}", "end", size=SMALL)
+    drawing.words((left + right) / 2, bottom + 23, "total_confidence_score", "middle", MUTED)
+    return drawing.svg("Histogram of confidence scores by decision")
 
 
 def model_weights(data: dict) -> str:
@@ -191,30 +158,39 @@ def model_weights(data: dict) -> str:
     model = data["model"]
     if not model:
         return _nothing("No model yet.")
-    names, comparisons = model["names"], model["comparisons"]
-    figure, axes = _figure(0.6 + 0.36 * len(names))
-    for row, levels in enumerate(comparisons):
-        weights = [math.log2(level["m"] / level["u"]) for level in levels]
-        axes.plot(
-            [min(weights), max(weights)],
-            [row, row],
-            color=LINE,
-            linewidth=3,
-            solid_capstyle="round",
-            zorder=1,
-        )
-        axes.scatter(
-            weights, [row] * len(weights), s=34, zorder=2, color=[GOOD if w > 0 else BAD for w in weights]
-        )
-        for weight, align, shift in ((max(weights), "left", 0.9), (min(weights), "right", -0.9)):
-            axes.text(weight + shift, row, f"{weight:+.1f}", ha=align, va="center", fontsize=9.5)
-    axes.axvline(0, color=MUTED, linewidth=0.8)
-    axes.set_yticks(range(len(names)), [_words(name) for name in names], color=INK)
-    axes.invert_yaxis()
-    axes.grid(axis="y", visible=False)
-    axes.margins(x=0.14)
-    axes.set_xlabel("evidence for the same person: log2(m / u) of each level")
-    return _svg(figure, "weights", "Match weights of the comparison levels per attribute")
+    names = [_words(name) for name in model["names"]]
+    rows = [
+        [math.log2(level["m"] / level["u"]) for level in comparison] for comparison in model["comparisons"]
+    ]
+    low, high = min(0, *map(min, rows)), max(0, *map(max, rows))
+    room = 0.14 * (high - low)
+    low, high = low - room, high + room
+    left, right, bottom = 8 + max(map(words_width, names)), WIDTH - 8, 4 + 26 * len(rows)
+
+    def x(weight: float) -> float:
+        return left + (weight - low) / (high - low) * (right - left)
+
+    drawing = Drawing(bottom + 34)
+    for weight in ticks(low, high):
+        colour, width = (LINE, 0.6) if weight else (MUTED, 0.8)
+        drawing.line([(x(weight), 2), (x(weight), bottom)], colour, width)
+        drawing.words(x(weight), bottom + 9, f"{weight:g}", "middle", MUTED)
+    for row, (name, weights) in enumerate(zip(names, rows, strict=True)):
+        y = 4 + 26 * (row + 0.5)
+        drawing.words(left - 6, y, name, "end")
+        drawing.line([(x(min(weights)), y), (x(max(weights)), y)], LINE, 3, ' stroke-linecap="round"')
+        for weight in weights:
+            drawing.dot(x(weight), y, 3, GOOD if weight > 0 else BAD)
+        drawing.words(x(max(weights)) + 6, y, f"{max(weights):+.1f}", size=SMALL)
+        drawing.words(x(min(weights)) - 6, y, f"{min(weights):+.1f}", "end", size=SMALL)
+    drawing.words(
+        (left + right) / 2,
+        bottom + 24,
+        "evidence for the same person: log2(m / u) of each level",
+        "middle",
+        MUTED,
+    )
+    return drawing.svg("Match weights of the comparison levels per attribute")
 
 
 def cluster_sizes(data: dict) -> str:
@@ -222,47 +198,46 @@ def cluster_sizes(data: dict) -> str:
     counts = dict.fromkeys(SIZES, 0) | {
         subject: value for metric, subject, value, _ in data["metrics"] if metric == "customers_of_size"
     }
-    figure, axes = _figure(2.5)
-    values = [counts[size] for size in SIZES]
-    axes.bar(range(len(SIZES)), values, color=SERIES[0], width=0.7)
-    axes.set_yscale("symlog", linthresh=1)
-    for place, value in enumerate(values):
-        if value:
-            axes.annotate(
-                _short(value), (place, value), (0, 3), textcoords="offset points", ha="center", fontsize=9.5
-            )
-    axes.set_xticks(range(len(SIZES)), [size.replace(" or more", "+") for size in SIZES])
-    axes.set_ylim(0, max([*values, 1]) * 4)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    return _svg(figure, "sizes", "Customers by number of records")
+    # A logarithm that is 0 for none: linear up to 1.
+    heights = {size: math.log10(count) + 1 if count >= 1 else count for size, count in counts.items()}
+    most = max([*heights.values(), 1]) + math.log10(4)
+    bottom, width = 162, (WIDTH - 16) / len(SIZES)
+    drawing = Drawing(182)
+    for place, size in enumerate(SIZES):
+        middle, height = 8 + width * (place + 0.5), heights[size] / most * (bottom - 4)
+        if height:
+            drawing.bar(middle - 0.35 * width, bottom - height, 0.7 * width, height, SERIES[0])
+            drawing.words(middle, bottom - height - 7, _short(counts[size]), "middle", size=SMALL)
+        drawing.words(middle, bottom + 11, size.replace(" or more", "+"), "middle", MUTED)
+    drawing.line([(8, bottom), (WIDTH - 8, bottom)], LINE, 0.8)
+    return drawing.svg("Customers by number of records")
 
 
 def completeness(data: dict) -> str:
-    """A table of squares: sources across, attributes down."""
+    """A table of bars: sources across, attributes down."""
     shares = {(cell["source"], cell["attribute"]): cell["completeness"] for cell in data["quality"] or []}
     if not shares:
         return _nothing("No records yet.")
     sources = sorted({source for source, _ in shares})
     attributes = list(dict.fromkeys(attribute for _, attribute in shares))
-    figure, axes = _figure(0.55 + 0.34 * len(attributes))
+    names = [_words(attribute) for attribute in attributes]
+    left = 8 + min(max(map(words_width, names)), WIDTH / 3)
+    width = (WIDTH - 8 - left) / len(sources)
+    drawing = Drawing(22 + 25 * len(attributes))
+    for column, source in enumerate(sources):
+        most = max(3, int(width / words_width("n")))
+        drawing.words(left + width * (column + 0.5), 9, _cut(source, min(most, 16)), "middle")
     for row, attribute in enumerate(attributes):
+        y = 20 + 25 * (row + 0.5)
+        drawing.words(left - 6, y, names[row], "end")
         for column, source in enumerate(sources):
-            share = shares.get((source, attribute))
+            share, x = shares.get((source, attribute)), left + width * column
             if share is None:
-                axes.text(column, row, "–", ha="center", va="center", color=MUTED)
+                drawing.words(x + width / 2, y, "–", "middle", MUTED)
                 continue
-            axes.barh(row, 0.96 * share, left=column - 0.48, height=0.8, color=SERIES[0], alpha=0.35)
-            axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=10)
-    axes.set_xlim(-0.5, len(sources) - 0.5)
-    axes.set_ylim(len(attributes) - 0.5, -0.5)
-    axes.set_xticks(range(len(sources)), [_cut(source) for source in sources], color=INK)
-    axes.set_yticks(range(len(attributes)), [_words(attribute) for attribute in attributes], color=INK)
-    axes.xaxis.tick_top()
-    axes.grid(visible=False)
-    for side in axes.spines.values():
-        side.set_visible(False)
-    return _svg(figure, "completeness", "Completeness of each attribute by source")
+            drawing.bar(x + 0.02 * width, y - 10, 0.96 * width * share, 20, SERIES[0], 0.35)
+            drawing.words(x + width / 2, y, f"{share:.0%}", "middle")
+    return drawing.svg("Completeness of each attribute by source")
 
 
 def conflicts(data: dict) -> str:
@@ -273,11 +248,10 @@ def conflicts(data: dict) -> str:
     )
     if not found:
         return _nothing("No source contradicts another.")
-    figure, axes = _figure(0.6 + 0.38 * len(found))
-    colours = [BAD if subject.startswith("different") else WAIT for _, subject in found]
-    axes.barh(range(len(found)), [count for count, _ in found], color=colours, height=0.62)
-    _labelled_bars(axes, [_words(subject) for _, subject in found], [count for count, _ in found])
-    return _svg(figure, "conflicts", "Conflicts by kind")
+    bars = [
+        (_words(subject), count, BAD if subject.startswith("different") else WAIT) for count, subject in found
+    ]
+    return _labelled_bars(bars, 36, "Conflicts by kind")
 
 
 def trend(data: dict, metric: str) -> str:
@@ -288,26 +262,42 @@ def trend(data: dict, metric: str) -> str:
             lines.setdefault(subject, []).append((run_id, value))
     if not lines:
         return _nothing("Not measured yet.")
-    figure, axes = _figure(2.4)
     # The eight with the highest last values; more would not be told apart.
     shown = sorted(lines, key=lambda subject: -lines[subject][-1][1])[: len(SERIES)]
-    for subject, colour in zip(shown, SERIES, strict=False):
-        runs, values = zip(*lines[subject], strict=True)
-        axes.plot(
-            runs, values, color=colour, linewidth=1.8, marker="o", markersize=3, label=_cut(subject, 30)
+    runs = [run_id for subject in shown for run_id, _ in lines[subject]]
+    first, last = min(runs), max(runs)
+    high = 1.15 * max(value for subject in shown for _, value in lines[subject]) or 1
+    values = ticks(0, high)
+    said = [_short(value) if metric == "customers" else f"{value * 100:.3g}%" for value in values]
+    left, right, top, bottom = 10 + max(map(words_width, said)), WIDTH - 12, 6, 130
+
+    def x(run_id: float) -> float:
+        return left + (0.04 + 0.92 * (run_id - first) / (last - first) if last > first else 0.5) * (
+            right - left
         )
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, nbins=8))
-    axes.set_xlabel("run")
-    axes.set_ylim(0, 1.15 * max(value for subject in shown for _, value in lines[subject]) or 1)
-    if metric == "customers":
-        _thousands(axes.yaxis)
-    else:
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value * 100:.3g}%")
-    if len(shown) > 1:
-        columns = 3 if len(shown) % 3 == 0 and max(map(len, shown)) < 14 else 2
-        figure.set_figheight(2.4 + 0.2 * math.ceil(len(shown) / columns))
-        figure.legend(loc="outside lower center", ncols=columns, handlelength=1.2, columnspacing=1.6)
-    return _svg(figure, metric, f"{_words(metric)} over runs")
+
+    def y(value: float) -> float:
+        return bottom - value / high * (bottom - top)
+
+    names = [_cut(subject, 30) for subject in shown]
+    columns = 3 if len(shown) % 3 == 0 and max(map(len, names)) < 14 else 2
+    rows = math.ceil(len(shown) / columns) if len(shown) > 1 else 0
+    drawing = Drawing(bottom + 32 + 13 * rows)
+    for value, text in zip(values, said, strict=True):
+        drawing.line([(left, y(value)), (right, y(value))], LINE)
+        drawing.words(left - 4, y(value), text, "end", MUTED)
+    for run_id in ticks(first, last, 8, whole=True) if last > first else [first]:
+        drawing.line([(x(run_id), top), (x(run_id), bottom)], LINE)
+        drawing.words(x(run_id), bottom + 9, str(run_id), "middle", MUTED)
+    drawing.words((left + right) / 2, bottom + 22, "run", "middle", MUTED)
+    for subject, colour in zip(shown, SERIES, strict=False):
+        points = [(x(run_id), y(value)) for run_id, value in lines[subject]]
+        drawing.line(points, colour, 1.8, ' stroke-linejoin="round"')
+        for point in points:
+            drawing.dot(*point, 1.8, colour)
+    if rows:
+        drawing.legend(list(zip(names, SERIES, strict=False)), bottom + 30, columns, is_line=True)
+    return drawing.svg(f"{_words(metric)} over runs")
 
 
 # -- tables ------------------------------------------------------------------------------------------------
@@ -350,42 +340,23 @@ def review_queue(data: dict) -> str:
     return f'<ul class="queue">{"".join(rows)}</ul>'
 
 
-# -- drawing -----------------------------------------------------------------------------------------------
+# -- words -------------------------------------------------------------------------------------------------
 
 
-def _figure(height: float) -> tuple[Figure, matplotlib.axes.Axes]:
-    figure = Figure(figsize=(WIDTH, height), facecolor="none", layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an SVG element in the page's colours."""
-    text = io.StringIO()
-    matplotlib.rcParams["svg.hashsalt"] = name
-    FigureCanvasSVG(figure).print_figure(text, format="svg", metadata={"Date": None})
-    svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", text.getvalue(), flags=re.DOTALL)
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
-    for colour, variable in VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
-    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1)
-
-
-def _labelled_bars(axes: matplotlib.axes.Axes, labels: list[str], values: list[float]) -> None:
-    """Name and count of each horizontal bar instead of an axis; the first on top."""
-    for place, value in enumerate(values):
-        axes.annotate(f"{int(value):,}", (value, place), (5, 0), textcoords="offset points", va="center")
-    axes.set_yticks(range(len(labels)), labels, color=INK)
-    axes.invert_yaxis()
-    axes.set_xlim(0, max([*values, 1]) * 1.22)
-    axes.set_xticks([])
-    axes.grid(visible=False)
-    axes.spines["bottom"].set_visible(False)
-
-
-def _thousands(axis: matplotlib.axis.Axis) -> None:
-    axis.set_major_formatter(lambda value, _: _short(value))
+def _labelled_bars(bars: list[tuple[str, float, str]], row: float, description: str) -> str:
+    """Horizontal bars (name, count, colour), each with its name and its count; the first on top."""
+    left = 8 + max(words_width(name) for name, _, _ in bars)
+    longest = max([count for _, count, _ in bars] + [1])
+    # Room for the largest count at the end of its bar.
+    room = WIDTH - left - 10 - words_width(f"{int(longest):,}")
+    drawing = Drawing(row * len(bars) + 8)
+    for place, (name, count, colour) in enumerate(bars):
+        y, width = 4 + row * (place + 0.5), count / longest * room
+        drawing.words(left - 6, y, name, "end")
+        drawing.bar(left, y - 0.31 * row, width, 0.62 * row, colour)
+        drawing.words(left + width + 5, y, f"{int(count):,}")
+    drawing.line([(left, 4), (left, 4 + row * len(bars))], LINE, 0.8)
+    return drawing.svg(description)
 
 
 def _short(count: float) -> str:

@@ -39,11 +39,15 @@ def detect(work: Phase) -> None:
     if not work.cursor.fetchone()[0]:
         work.skip("no changed customers and no changed overrides")
         return
+    if not mark:
+        # The first time all values are read, with both cores; later those of the changed customers, by key.
+        work.cursor.execute("set local parallel_setup_cost = 100; set local parallel_tuple_cost = 0.001")
     work.rows_out = run_file(
         work.cursor, HERE / "attribute_conflicts.sql", {"mark": mark, "run_id": work.run_id}
     )
-    work.cursor.execute("select count(*) from changed_customers")
+    work.cursor.execute("select count(*) from gold.working_customers")
     (work.rows_in,) = work.cursor.fetchone()
+    work.cursor.execute("drop table gold.working_customers")
     work.advance(UPSTREAM)
 
 

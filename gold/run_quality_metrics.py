@@ -13,7 +13,7 @@ from psycopg2.sql import SQL, Composed, Identifier, Literal
 
 from db.errors import run_script
 from db.phase import Phase, phase
-from db.postgres import run_file, table_identifier
+from db.postgres import bulk_load, run_file, table_identifier
 
 HERE = Path(__file__).resolve().parent
 
@@ -23,6 +23,7 @@ LARGE_CUSTOMER = 20
 WINDOW, MIN_RUNS, MIN_BASIS = 20, 5, 100
 # Attributes that are to identify one person; for the others a repeated value means nothing.
 IDENTIFIERS = ("email", "phone", "national_id")
+NOTHING_COUNTED = "select '' as source_system, '' as attribute, 0::bigint as value_count where false"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,6 +52,8 @@ def measure(work: Phase) -> None:
         )
     }
     changed = [upstream for upstream, mark in marks.items() if _has_newer(work, upstream, mark)]
+    # What is counted comes to a few rows: let a query take both cores for it.
+    work.cursor.execute("set local parallel_setup_cost = 100; set local parallel_tuple_cost = 0.01")
     count_records(work)
     if not changed and not work.rows_in:
         work.skip("nothing changed since the last metrics")
@@ -89,21 +92,24 @@ def count_records(work: Phase) -> None:
     Leaves two temporary tables: record_quality (the same counts of the changed records alone) and
     distinct_values (source_system, attribute, value_count).
     """
-    work.cursor.execute("select source_system, staging_table from raw.sources order by source_system")
+    work.cursor.execute(
+        "select source_system, staging_table, array(select unnest(%s) intersect select jsonb_object_keys(attributes) "
+        "order by 1) from raw.sources order by source_system",
+        (list(IDENTIFIERS),),
+    )
     changed = []
-    for source_system, staging_table in work.cursor.fetchall():
+    for source_system, staging_table, identifiers in work.cursor.fetchall():
         upstream = f"staging.{staging_table}"
         mark = work.mark(upstream)
         if _exists(work, upstream) and _has_newer(work, upstream, mark):
-            changed.append((source_system, staging_table, mark))
+            changed.append((source_system, staging_table, mark, identifiers))
             work.advance(upstream)
             _uncount_replaced(work, staging_table)
     _register_sources(work)
     if not changed:
         work.cursor.execute(
             "create temp table record_quality (like gold.record_quality_totals) on commit drop; "
-            "create temp table distinct_values (source_system text, attribute text, value_count bigint) "
-            "on commit drop"
+            f"create temp table distinct_values on commit drop as {NOTHING_COUNTED}"
         )
         return
     statement = SQL((HERE / "record_quality.sql").read_text(encoding="utf-8"))
@@ -117,24 +123,24 @@ def count_records(work: Phase) -> None:
             "select {0} as source_system, {1} as attribute, count(*) as value_count from ({2}) as found"
         ).format(Literal(source[0]), Literal(attribute), _distinct_values(source, attribute))
         for source in changed
-        for attribute in IDENTIFIERS
+        for attribute in source[3]
     ]
     work.cursor.execute(
         SQL("create temp table distinct_values on commit drop as {}").format(
-            SQL("\nunion all\n").join(counts)
+            SQL("\nunion all\n").join(counts or [SQL(NOTHING_COUNTED)])
         )
     )
 
 
-def _changed_rows(source: tuple[str, str, int]) -> Composed:
-    source_system, staging_table, mark = source
+def _changed_rows(source: tuple[str, str, int, list[str]]) -> Composed:
+    source_system, staging_table, mark, _ = source
     return SQL(
         "select {} as source_system, records.* from staging.{} as records where records.run_id > {}"
     ).format(Literal(source_system), Identifier(staging_table), Literal(mark))
 
 
-def _distinct_values(source: tuple[str, str, int], attribute: str) -> Composed:
-    _, staging_table, mark = source
+def _distinct_values(source: tuple[str, str, int, list[str]], attribute: str) -> Composed:
+    _, staging_table, mark, _ = source
     return SQL("select {0} from staging.{1} where run_id > {2} and {0} is not null group by {0}").format(
         Identifier(attribute), Identifier(staging_table), Literal(mark)
     )
@@ -180,19 +186,16 @@ CHANGED_MEMBERS = (
 
 def count_customers(work: Phase, mark: int) -> int:
     """Count the changed customers anew in gold.customer_composition and its totals; returns how many."""
-    members = CHANGED_MEMBERS
     work.cursor.execute("select not exists (select from gold.customer_composition)")
-    if mark == 0 and work.cursor.fetchone()[0]:
-        # The first time all are counted; truncated in this transaction, the table is loaded without a log.
-        members = "identity.customer_identity_map"
-        work.cursor.execute("truncate gold.customer_composition")
-    statement = (
-        (HERE / "customer_composition.sql")
-        .read_text(encoding="utf-8")
-        .replace("from {members}", f"from {members}")
-    )
-    work.cursor.execute(statement, {"mark": mark, "large": LARGE_CUSTOMER})
-    return work.cursor.rowcount
+    is_first = mark == 0 and work.cursor.fetchone()[0]
+    # The first time all are counted.
+    members = "identity.customer_identity_map" if is_first else CHANGED_MEMBERS
+    statement = (HERE / "customer_composition.sql").read_text(encoding="utf-8")
+    with bulk_load(work.cursor, "gold.customer_composition", with_keys=True):
+        work.cursor.execute(
+            statement.replace("from {members}", f"from {members}"), {"mark": mark, "large": LARGE_CUSTOMER}
+        )
+        return work.cursor.rowcount
 
 
 def count_pairs(work: Phase, mark: int) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from psycopg2.extras import RealDictCursor
 
 from db.errors import run_script
-from db.lake import Lake
 from db.phase import Phase, phase
 from db.settings import PROJECT
 
@@ -45,7 +44,8 @@ def write(work: Phase, latest: Path) -> None:
     with work.connection.cursor(cursor_factory=RealDictCursor) as cursor:
         cursor.execute((HERE / "quality_report.sql").read_text(encoding="utf-8"))
         data = cursor.fetchone()
-    # Drawing takes a second to import, and an unchanged run draws nothing.
+    # An unchanged run needs no lake and draws nothing.
+    from db.lake import Lake
     from gold.quality_report import render
 
     page = render(data).encode()

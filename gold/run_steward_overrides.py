@@ -29,7 +29,8 @@ def main(argv: list[str] | None = None) -> int:
         cursor = work.cursor
         cursor.execute(
             "create unlogged table gold.working_customers "
-            "(global_customer_id uuid not null, is_live boolean not null)"
+            "(customer bigint generated always as identity, "
+            "global_customer_id uuid not null, created_at timestamptz not null)"
         )
         work.rows_in = run_file(cursor, HERE / "changed_overrides.sql", {"run_id": work.run_id})
         if work.rows_in:

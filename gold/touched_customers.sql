@@ -1,8 +1,9 @@
--- One row per customer whose members changed since the mark, or whom a changed survivorship rule can affect.
+-- One row per customer whose members changed since the mark, numbered in the order of the ids.
 
 create unlogged table gold.working_customers as
 select
-    customers.global_customer_id,
-    customers.status = 'live' as is_live
+    row_number() over (order by global_customer_id) as customer,
+    global_customer_id,
+    created_at
 from identity.customers
-where customers.run_id > %(mark)s;
+where run_id > %(mark)s;

@@ -1,24 +1,37 @@
 -- One row per customer and version: versions that no longer hold are closed, new ones opened.
 
-create unlogged table gold.working_versions as
+-- The last version of each, beside the golden record that stands; looked up one by one, so the cost follows the
+-- customers and not their history.
+create temp table last_versions on commit drop as
 select
     working_customers.global_customer_id,
-    coalesce(max(history.version), 0) as last_version,
-    -- As versions are a chain, the latest end is the end of the last version.
-    max(history.valid_to) as last_valid_to,
-    max(history.valid_from) filter (where history.is_current) as current_valid_from
+    customers.updated_at,
+    history.row_address,
+    history.valid_from,
+    history.valid_to,
+    coalesce(history.version, 0) as version
 from gold.working_customers
-left join gold.dim_customers_history as history
-    on working_customers.global_customer_id = history.global_customer_id
-group by working_customers.global_customer_id;
+left join gold.dim_customers as customers
+    on working_customers.global_customer_id = customers.global_customer_id
+left join lateral (
+    select
+        versions.ctid as row_address,
+        versions.version,
+        versions.valid_from,
+        versions.valid_to
+    from gold.dim_customers_history as versions
+    where versions.global_customer_id = working_customers.global_customer_id
+    order by versions.version desc
+    limit 1
+) as history on true;
 
-analyze gold.working_versions;
+analyze last_versions;
 
 update gold.dim_customers_history as history
 set
     -- A customer who is gone left dim_customers at the time of phase 7.
     valid_to = coalesce(
-        customers.updated_at,
+        last_versions.updated_at,
         greatest(
             (
                 select marks.updated_at
@@ -27,21 +40,23 @@ set
                     marks.phase = 'run_golden_customers'
                     and marks.upstream = 'identity.customers'
             ),
-            versions.current_valid_from + interval '1 microsecond'
+            last_versions.valid_from + interval '1 microsecond'
         )
     ),
     closed_run_id = %(run_id)s,
-    merged_into = case when customers.global_customer_id is null then registry.merged_into end
-from gold.working_versions as versions
-inner join identity.customers as registry
-    on versions.global_customer_id = registry.global_customer_id
-left join gold.dim_customers as customers
-    on versions.global_customer_id = customers.global_customer_id
+    merged_into = case
+        when last_versions.updated_at is null
+            then (
+                select registry.merged_into
+                from identity.customers as registry
+                where registry.global_customer_id = last_versions.global_customer_id
+            )
+    end
+from last_versions
 where
-    history.global_customer_id = versions.global_customer_id
-    and history.version = versions.last_version
-    and versions.current_valid_from is distinct from customers.updated_at
-    and versions.current_valid_from is not null;
+    history.ctid = last_versions.row_address
+    and last_versions.valid_to is null
+    and last_versions.valid_from is distinct from last_versions.updated_at;
 
 insert into gold.dim_customers_history (
     global_customer_id,
@@ -62,7 +77,7 @@ insert into gold.dim_customers_history (
 )
 select
     customers.global_customer_id,
-    versions.last_version + 1,
+    last_versions.version + 1,
     customers.run_id,
     customers.record_count,
     customers.source_count,
@@ -70,8 +85,7 @@ select
     customers.updated_at,
     -- The version closed just now ended where this one begins.
     case
-        when versions.current_valid_from is not null then customers.updated_at
-        else versions.last_valid_to
+        when last_versions.version > 0 then coalesce(last_versions.valid_to, customers.updated_at)
     end,
     customers.canonical_name,
     customers.canonical_email,
@@ -80,8 +94,11 @@ select
     customers.canonical_city,
     customers.canonical_postal_code,
     customers.canonical_national_id
-from gold.working_versions as versions
+from last_versions
 inner join gold.dim_customers as customers
-    on versions.global_customer_id = customers.global_customer_id
-where versions.current_valid_from is distinct from customers.updated_at
+    on last_versions.global_customer_id = customers.global_customer_id
+where
+    last_versions.version = 0
+    or last_versions.valid_to is not null
+    or last_versions.valid_from <> customers.updated_at
 order by customers.global_customer_id;

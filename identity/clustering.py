@@ -28,6 +28,8 @@ from scipy.sparse.csgraph import connected_components
 WEIGHT_BOUND = 20.0
 WEIGHT_UNIT = 1000
 CONFLICT_ATTRIBUTES = ("national_id", "birth_date")
+# Up to so many keys are searched for one by one.
+FEW = 100_000
 
 STEWARD_DIFFERENT = "steward_different"
 WEAK_GROUP_EVIDENCE = "weak_group_evidence"
@@ -117,8 +119,14 @@ class _Pairs:
 
 
 def _find(wanted: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return place, keys[place] == wanted
+    """The place of each wanted key among the keys, which are sorted, and whether it is there."""
+    if len(wanted) < FEW:
+        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return place, keys[place] == wanted
+    # Of many keys in no order, a hash join misses the processor's caches less often.
+    numbered = pl.DataFrame({"key": keys}).with_row_index("place")
+    found = pl.DataFrame({"key": wanted}).join(numbered, on="key", how="left", maintain_order="left")["place"]
+    return found.fill_null(0).cast(pl.Int64).to_numpy(), found.is_not_null().to_numpy()
 
 
 def _different_rows(different: pl.DataFrame | None, keys: np.ndarray) -> pl.DataFrame:

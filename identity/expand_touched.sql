@@ -24,7 +24,9 @@ inner join identity.customer_identity_map
         = customer_identity_map.global_customer_id
 inner join staging.identity_inputs
     on customer_identity_map.record_key = identity_inputs.record_key
-where touched_customers.step >= %(step)s - 1
+where
+    touched_customers.step = %(step)s
+    or (touched_customers.step = 0 and %(step)s = 1)
 union
 select
     match_links.right_profile_key,

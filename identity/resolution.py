@@ -96,12 +96,18 @@ def record_nodes(records: pl.DataFrame, profiles: pl.DataFrame, decisions: pl.Da
 
 def between_nodes(pairs: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
     """Pairs of profiles as pairs of all their nodes."""
-    return (
-        pairs.join(places.select(left_key="profile_key", left_node="node"), on="left_key")
+    parted = places.filter(pl.col("profile_key") != pl.col("node"))
+    is_parted = pl.col("left_key").is_in(parted["profile_key"].implode()) | pl.col("right_key").is_in(
+        parted["profile_key"].implode()
+    )
+    several = (
+        pairs.filter(is_parted)
+        .join(places.select(left_key="profile_key", left_node="node"), on="left_key")
         .join(places.select(right_key="profile_key", right_node="node"), on="right_key")
         .with_columns(left_key="left_node", right_key="right_node")
         .drop("left_node", "right_node")
     )
+    return pl.concat([pairs.filter(~is_parted), several])
 
 
 def links_within_profiles(places: pl.DataFrame, profiles: pl.DataFrame) -> pl.DataFrame:

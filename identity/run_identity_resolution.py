@@ -3,7 +3,7 @@
 1. Pairs compared since the mark become edges of the graph (identity.match_links).
 2. What a changed record, pair or steward decision touches is followed through the graph; only that is
    clustered again (resolution.py), all of it under a new model.
-3. Clusters take over the ids their records had (assign_ids.sql); merges and splits are recorded.
+3. Clusters take over the ids their records had (assignment.py); merges and splits are recorded.
 
 Usage: python identity/run_identity_resolution.py
 """
@@ -11,11 +11,18 @@ Usage: python identity/run_identity_resolution.py
 import argparse
 from math import log2
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from db.errors import run_script
 from db.phase import Phase, phase
-from db.postgres import bulk_load, copy_in, copy_out, run_file
+from db.postgres import bulk_load, copy_in, copy_out, copy_out_numbers, run_file
 from db.settings import settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from identity.assignment import Assignment
+    from identity.resolution import Resolution
 
 HERE = Path(__file__).resolve().parent
 CANDIDATES, INPUTS, PROFILES = (
@@ -23,6 +30,9 @@ CANDIDATES, INPUTS, PROFILES = (
     "staging.identity_inputs",
     "staging.match_profiles",
 )
+LINKS, CUSTOMERS, MAP = "identity.match_links", "identity.customers", "identity.customer_identity_map"
+# Up to this share of changed records, looking up what each touches is cheaper than reading all there is.
+FEW = 0.1
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,38 +56,25 @@ def resolve_identities(work: Phase) -> None:
         "merge_flagged": settings.mdm_merge_flagged,
     }
     basis = basis_of_links(work)
-    parameters["everything"] = basis != work.configuration(CANDIDATES)
+    everything = basis != work.configuration(CANDIDATES)
     for upstream in (CANDIDATES, INPUTS, PROFILES):
         work.advance(upstream, basis)
-    if not parameters["everything"] and not anything_new(work, parameters):
+    if not everything and not anything_new(work, parameters):
         work.skip("no changed records, pairs or decisions")
         return
-    if parameters["everything"]:
-        work.cursor.execute("truncate identity.match_links")
-        parameters["mark"] = 0
-    with bulk_load(work.cursor, "identity.match_links"):
+    if not everything:
+        prefer_lookups(work, parameters)
         run_file(work.cursor, HERE / "apply_links.sql", parameters)
-    if parameters["everything"]:
-        run_file(work.cursor, HERE / "all_profiles.sql")
-    else:
-        run_file(work.cursor, HERE / "touched_tables.sql")
         find_touched(work, parameters)
-    resolution = cluster_touched(work, parameters)
-    work.cursor.execute(
-        "create temp table resolved_records (record_key bigint not null, cluster bigint not null, "
-        "match_confidence real not null, assigned_by text not null) on commit drop;"
-        "create temp table refused_links (left_profile_key bigint not null, "
-        "right_profile_key bigint not null, refused_reason text not null) on commit drop"
-    )
-    work.rows_in = copy_in(work.cursor, "pg_temp.resolved_records", resolution.records)
-    copy_in(work.cursor, "pg_temp.refused_links", resolution.refused)
-    work.cursor.execute("analyze resolved_records; analyze refused_links")
-    run_file(work.cursor, HERE / "link_status.sql", parameters)
-    if parameters["everything"]:
-        work.cursor.execute("drop view touched_profiles")
-    with bulk_load(work.cursor, "identity.customers", "identity.customer_identity_map"):
-        run_file(work.cursor, HERE / "assign_ids.sql", parameters)
-    work.refresh_statistics("identity.match_links", "identity.customers", "identity.customer_identity_map")
+    records, pairs, resolution = cluster_touched(work, parameters, everything)
+    work.rows_in = records.height
+    if everything:
+        write_links(work, pairs, resolution)
+    else:
+        update_links(work, resolution, parameters)
+    write_customers(work, records, resolution, parameters)
+    run_file(work.cursor, HERE / "apply_decisions.sql")
+    work.refresh_statistics(LINKS, CUSTOMERS, MAP)
     count_changes(work)
 
 
@@ -102,8 +99,23 @@ def anything_new(work: Phase, parameters: dict) -> bool:
     return work.cursor.fetchone()[0]
 
 
+def prefer_lookups(work: Phase, parameters: dict) -> None:
+    """Have what is touched looked up by indexes, where few records have changed.
+
+    The planner guesses how far the graph leads from temporary tables it knows little of.
+    """
+    work.cursor.execute(
+        f"select count(*) < %s * (select reltuples from pg_class where oid = '{MAP}'::regclass) "
+        f"from {INPUTS} where run_id > %s",
+        (FEW, parameters["input_mark"]),
+    )
+    if work.cursor.fetchone()[0]:
+        work.cursor.execute("set local enable_hashjoin = off; set local enable_mergejoin = off")
+
+
 def find_touched(work: Phase, parameters: dict) -> None:
     """Fill touched_profiles and touched_customers, following the graph until nothing is added."""
+    run_file(work.cursor, HERE / "touched_tables.sql")
     run_file(work.cursor, HERE / "touched.sql", parameters)
     step, reached = 0, -1
     while True:
@@ -118,38 +130,85 @@ def find_touched(work: Phase, parameters: dict) -> None:
     work.cursor.execute("analyze touched_profiles; analyze touched_customers")
 
 
-def cluster_touched(work: Phase, parameters: dict):
-    """Read what is touched, and cluster it.
+def read_sql(name: str, **tables: str) -> str:
+    """A .sql file with the tables, or queries in brackets, that it is to read."""
+    return (HERE / f"{name}.sql").read_text(encoding="utf-8").format(**tables)
 
-    Memory: about 200 bytes a record and 60 a compared pair of what is touched.
+
+def cluster_touched(
+    work: Phase, parameters: dict, everything: bool
+) -> "tuple[pl.DataFrame, pl.DataFrame, Resolution]":
+    """Read what is touched, and cluster it: the records, the compared pairs, and the clusters.
+
+    Memory: about 250 bytes a record and 60 a compared pair of what is touched.
     """
     import polars as pl
 
     from identity.resolution import resolve
 
-    pair = {"left_profile_key": pl.Int64, "right_profile_key": pl.Int64, "match_weight": pl.Float32}
-    schemas = {
-        "touched_records": {"record_key": pl.Int64, "profile_key": pl.Int64},
-        "touched_nodes": {
-            "profile_key": pl.Int64,
-            "birth_date": pl.String,
-            "national_id": pl.String,
-            "is_one_node": pl.String,
-            "total_confidence_score": pl.Float32,
-        },
-        "touched_links": pair | {"total_confidence_score": pl.Float32},
-        "touched_evidence": pair,
-        "active_decisions": {
-            "decision_id": pl.Int64,
-            "judgement": pl.String,
+    def touched(table: str, name: str) -> str:
+        return table if everything else f"({read_sql(name)})"
+
+    records = copy_out(
+        work.cursor,
+        read_sql("live_records", inputs=touched(INPUTS, "touched_inputs")),
+        {
             "record_key": pl.Int64,
-            "side": pl.Int32,
+            "profile_key": pl.Int64,
+            "is_changed": pl.String,
+            "source_system": pl.String,
+            "record_id": pl.String,
+            "old_customer": pl.String,
+            "home_customer": pl.String,
+            "old_confidence": pl.Float32,
+            "old_assigned_by": pl.String,
         },
-    }
-    frames = {
-        name: copy_out(work.cursor, (HERE / f"{name}.sql").read_text(encoding="utf-8"), schema, parameters)
-        for name, schema in schemas.items()
-    }
+        parameters,
+    ).with_columns(pl.col("is_changed") == "t")
+    pairs = copy_out_numbers(
+        work.cursor,
+        read_sql("compared_pairs", candidates=touched(CANDIDATES, "touched_candidates")),
+        {
+            "left_profile_key": pl.Int64,
+            "right_profile_key": pl.Int64,
+            "match_weight": pl.Float32,
+            "total_confidence_score": pl.Float32,
+            "decision": pl.Int16,
+        },
+    )
+    traits = copy_out(
+        work.cursor,
+        read_sql("profile_traits", profiles=touched(PROFILES, "touched_match_profiles")),
+        {"profile_key": pl.Int64, "birth_date": pl.String, "national_id": pl.String},
+    )
+    decisions = copy_out(
+        work.cursor,
+        read_sql("active_decisions"),
+        {"decision_id": pl.Int64, "judgement": pl.String, "record_key": pl.Int64, "side": pl.Int32},
+    )
+    is_own = pl.col("left_profile_key") == pl.col("right_profile_key")
+    merges = pl.col("decision") >= (1 if parameters["merge_flagged"] else 2)
+    own = pairs.filter(is_own).select(
+        "total_confidence_score", profile_key="left_profile_key", is_one_person=merges
+    )
+    # Records that share a profile are one person, as far as the model can tell.
+    profiles = (
+        records.group_by("profile_key")
+        .len()
+        .join(traits, on="profile_key", how="left")
+        .join(own, on="profile_key", how="left")
+        .select(
+            "profile_key",
+            "birth_date",
+            "national_id",
+            is_one_node=(pl.col("len") == 1) | pl.col("is_one_person").fill_null(False),
+            total_confidence_score=pl.when(pl.col("len") > 1).then("total_confidence_score"),
+        )
+        .sort("profile_key")
+    )
+    between = pairs.filter(~is_own)
+    if not everything:
+        between = between.join(profiles, left_on="right_profile_key", right_on="profile_key", how="semi")
     # What merges has to reach the threshold of what merges.
     work.cursor.execute(
         "select parameters ->> case when %(merge_flagged)s then 'flag_review' else 'auto_merge' end "
@@ -158,14 +217,183 @@ def cluster_touched(work: Phase, parameters: dict):
     )
     row = work.cursor.fetchone()
     threshold = float(row[0]) if row else 0.9
-    return resolve(
-        records=frames["touched_records"],
-        profiles=frames["touched_nodes"].with_columns(pl.col("is_one_node") == "t"),
-        links=frames["touched_links"],
-        evidence=frames["touched_evidence"],
-        decisions=frames["active_decisions"],
+    resolution = resolve(
+        records=records.select("record_key", "profile_key"),
+        profiles=profiles,
+        links=between.filter(merges).drop("decision"),
+        evidence=between.filter(~merges).select("left_profile_key", "right_profile_key", "match_weight"),
+        decisions=decisions,
         merge_weight=log2(threshold / (1 - threshold)),
     )
+    return records, between.filter(pl.col("decision") > 0), resolution
+
+
+def write_links(work: Phase, pairs: "pl.DataFrame", resolution: "Resolution") -> None:
+    """Write all edges of the graph anew. pairs: those that merge or are flagged."""
+    import polars as pl
+
+    work.cursor.execute(f"truncate {LINKS}")
+    ends = ["left_profile_key", "right_profile_key"]
+    links = (
+        pairs.join(resolution.refused, on=ends, how="left")
+        .with_columns(
+            status=pl.when(pl.col("decision") < (1 if settings.mdm_merge_flagged else 2))
+            .then(pl.lit("waiting"))
+            .when(pl.col("refused_reason").is_not_null())
+            .then(pl.lit("refused"))
+            .otherwise(pl.lit("standing")),
+            match_decision=pl.when(pl.col("decision") == 2)
+            .then(pl.lit("AUTO_MERGE"))
+            .otherwise(pl.lit("FLAG_REVIEW")),
+            run_id=pl.lit(work.run_id),
+        )
+        .drop("decision")
+        .sort(ends)
+    )
+    with bulk_load(work.cursor, LINKS, with_keys=True):
+        copy_in(work.cursor, LINKS, links)
+
+
+def update_links(work: Phase, resolution: "Resolution", parameters: dict) -> None:
+    """Note which of the touched edges stand and which are refused."""
+    work.cursor.execute(
+        "create temp table refused_links (left_profile_key bigint not null, "
+        "right_profile_key bigint not null, refused_reason text not null) on commit drop"
+    )
+    copy_in(work.cursor, "pg_temp.refused_links", resolution.refused)
+    work.cursor.execute(
+        "create index on refused_links (left_profile_key, right_profile_key); analyze refused_links"
+    )
+    run_file(work.cursor, HERE / "link_status.sql", parameters)
+
+
+def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolution", parameters: dict) -> None:
+    """Give each cluster its customer, and write what changed: memberships, customers, lineage."""
+    import polars as pl
+
+    from identity.assignment import assign, changed_customers, merges, splits
+
+    moves = records.join(resolution.records, on="record_key").sort("record_key")
+    run_file(work.cursor, HERE / "withdrawn_records.sql", parameters)
+    withdrawn = [customer for (customer,) in work.cursor.fetchall()]
+    known = pl.concat([records[name].alias("customer") for name in ("old_customer", "home_customer")])
+    known = known.drop_nulls().unique()
+    assignment = assign(moves, registry(work, known), lambda ids: living(work, ids))
+    changed = changed_customers(moves, assignment, withdrawn)
+    write_memberships(work, moves, assignment)
+    changed = changed.with_columns(run_id=pl.lit(work.run_id), created_run_id=pl.lit(work.run_id))
+    with bulk_load(work.cursor, CUSTOMERS):
+        write_rows(work, CUSTOMERS, "changed", changed.sort("global_customer_id"), "update_customers")
+    write_merges(work, moves, assignment, merges(assignment))
+    copy_in(
+        work.cursor,
+        "identity.customer_id_lineage",
+        splits(moves, assignment).with_columns(
+            change=pl.lit("split"), reason=pl.lit("no longer held together"), run_id=pl.lit(work.run_id)
+        ),
+    )
+
+
+def registry(work: Phase, ids: "pl.Series") -> "pl.DataFrame":
+    """What is known of these ids: customer, status, record_count, created_run_id."""
+    import polars as pl
+
+    schema = {
+        "customer": pl.String,
+        "status": pl.String,
+        "record_count": pl.Int32,
+        "created_run_id": pl.Int32,
+    }
+    if not len(ids):
+        return pl.DataFrame(schema=schema)
+    work.cursor.execute(
+        "drop table if exists wanted_ids; create temp table wanted_ids (global_customer_id uuid) on commit drop"
+    )
+    copy_in(work.cursor, "pg_temp.wanted_ids", ids.alias("global_customer_id").to_frame())
+    work.cursor.execute("analyze wanted_ids")
+    return copy_out(work.cursor, read_sql("registry"), schema)
+
+
+def living(work: Phase, ids: list[str]) -> set[str]:
+    """Those of the ids that somebody lives under."""
+    import polars as pl
+
+    work.cursor.execute(f"select not exists (select from {CUSTOMERS})")
+    if work.cursor.fetchone()[0]:
+        return set()
+    known = registry(work, pl.Series(ids, dtype=pl.String))
+    return set(known.filter(pl.col("status") == "live")["customer"])
+
+
+def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignment") -> None:
+    """Write the records whose customer, or how surely they are there, has changed."""
+    import polars as pl
+
+    memberships = (
+        moves.join(assignment.clusters.select("cluster", "customer"), on="cluster", how="left")
+        .filter(
+            pl.col("customer").ne_missing(pl.col("old_customer"))
+            | pl.col("match_confidence").ne_missing(pl.col("old_confidence"))
+            | pl.col("assigned_by").ne_missing(pl.col("old_assigned_by"))
+        )
+        .sort("record_key")
+        .select(
+            "record_key",
+            pl.lit(work.run_id).alias("run_id"),
+            "match_confidence",
+            pl.col("customer").alias("global_customer_id"),
+            pl.col("home_customer").fill_null(pl.col("customer")).alias("home_customer_id"),
+            "assigned_by",
+            "source_system",
+            "record_id",
+        )
+    )
+    work.cursor.execute(f"select not exists (select from {MAP})")
+    (is_first,) = work.cursor.fetchone()
+    with bulk_load(work.cursor, MAP, with_keys=is_first):
+        write_rows(work, MAP, "memberships", memberships, "update_memberships")
+
+
+def write_rows(work: Phase, table: str, temporary: str, rows: "pl.DataFrame", update: str) -> None:
+    """Put rows into an empty table; else into a temporary one like it, from which the .sql file updates."""
+    work.cursor.execute(f"select not exists (select from {table})")
+    if work.cursor.fetchone()[0]:
+        copy_in(work.cursor, table, rows)
+        return
+    work.cursor.execute(f"create temp table {temporary} (like {table}) on commit drop")
+    work.cursor.execute(
+        f"alter table {temporary} alter created_at drop not null"
+    ) if table == CUSTOMERS else None
+    copy_in(work.cursor, f"pg_temp.{temporary}", rows)
+    work.cursor.execute(f"analyze {temporary}")
+    run_file(work.cursor, HERE / f"{update}.sql")
+
+
+def write_merges(
+    work: Phase, moves: "pl.DataFrame", assignment: "Assignment", merged: "pl.DataFrame"
+) -> None:
+    """Record the merges: of each id that is gone into which one, and by which link or decision."""
+    if not merged.height:
+        return
+    work.cursor.execute(
+        "create temp table merged_ids (global_customer_id uuid, cluster bigint, into_customer_id uuid) "
+        "on commit drop;"
+        "create temp table record_moves (record_key bigint, profile_key bigint, cluster bigint, "
+        "old_customer_id uuid) on commit drop"
+    )
+    copy_in(
+        work.cursor,
+        "pg_temp.merged_ids",
+        merged.select("cluster", global_customer_id="customer", into_customer_id="into_customer"),
+    )
+    moved = moves.join(merged.select("cluster").unique(), on="cluster", how="semi")
+    copy_in(
+        work.cursor,
+        "pg_temp.record_moves",
+        moved.select("record_key", "profile_key", "cluster", old_customer_id="old_customer"),
+    )
+    work.cursor.execute("analyze merged_ids; analyze record_moves")
+    run_file(work.cursor, HERE / "write_merges.sql", {"run_id": work.run_id})
 
 
 def count_changes(work: Phase) -> None:

@@ -129,9 +129,9 @@ class NumberedProfiles:
             table = np.full(last - first + 1, -1, dtype=np.int32)
             table[self.keys - first] = np.arange(len(self.keys), dtype=np.int32)
             return np.where(inside, table[np.where(inside, wanted, first) - first], -1)
-        order = np.argsort(self.keys, kind="stable").astype(np.int32)
-        place = order[np.minimum(np.searchsorted(self.keys, wanted, sorter=order), len(order) - 1)]
-        return np.where(self.keys[place] == wanted, place, -1)
+        numbers = pl.DataFrame({"key": self.keys}).with_row_index("row")
+        found = pl.DataFrame({"key": wanted}).join(numbers, on="key", how="left", maintain_order="left")
+        return found["row"].cast(pl.Int32).fill_null(MISSING).to_numpy()
 
 
 class PairBatch:

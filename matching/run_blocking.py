@@ -1,25 +1,48 @@
 """Phase 4.5: find the pairs of profiles that are worth comparing.
 
-Brings the blocking rules of matching/model.toml into staging.blocking_rules and calls
-staging.find_candidates (db/init/040_blocking_tables.sql). Changed rules pair all profiles afresh.
+1. Profiles that came to life since the mark get their blocking keys, by the blocking rules of
+   matching/model.toml; those that died lose them (db/init/040 to 042).
+2. The blocks they belong to are looked up, and paired by candidate_pairs.py.
+3. Values that many clearly different names share are found; what was compared by them is listed again.
+
+Changed rules pair all profiles afresh.
 
 Usage: python matching/run_blocking.py
 """
 
 import argparse
 import tomllib
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
+from psycopg2.sql import SQL, Composed, Identifier, Literal
 
 from db.errors import ConfigurationError, run_script
 from db.phase import Phase, phase
-from matching.blocking import read_blocking
+from db.postgres import bulk_load, connect, copy_in, copy_out, copy_out_numbers, run_file
+from matching.blocking import COLUMNS, parse_term, read_blocking
 
-MODEL_FILE = Path(__file__).with_name("model.toml")
-# A block over its rule's limit pairs everybody with this many of its profiles.
-ANCHORS = 5
+if TYPE_CHECKING:
+    import polars as pl
+
+    from matching.candidate_pairs import Candidates
+
+HERE = Path(__file__).resolve().parent
+MODEL_FILE = HERE / "model.toml"
 BLOCKED = "staging.identity_match_candidates_blocked"
+KEYS = "staging.blocking_keys"
+CAPPED_BLOCKS = "staging.capped_blocks"
+# On first load keys are made in parts of so many pages of match_profiles, by so many connections.
+PART_PAGES = 2_000
+READERS = 2
+# Up to this share of new profiles, looking up each of their blocks is cheaper than reading all.
+FEW = 0.1
+# find_shared_values looks for values that strangers share in blocks of so many names, under these keys.
+MIN_NAMES = 5
+OWN_KEYS = (["email"], ["email_mailbox"], ["phone"], ["national_id"])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,12 +67,23 @@ def block(work: Phase) -> None:
     if not work.rows_in:
         work.skip("no new profiles")
         return
-    clear_compared(work)
-    work.cursor.execute("select staging.find_candidates(%s, %s, %s)", (work.run_id, mark, ANCHORS))
-    (work.rows_out,) = work.cursor.fetchone()
-    work.refresh_statistics(BLOCKED)
-    work.cursor.execute("select count(*) from staging.capped_blocks")
-    (work.detail["capped_blocks"],) = work.cursor.fetchone()
+    rules = Rules(work.cursor)
+    work.cursor.execute(f"select not exists (select from {KEYS})")
+    (is_first_load,) = work.cursor.fetchone()
+    if is_first_load:
+        candidates, withdrawn = pair_everything(work, rules), None
+    else:
+        few = are_few(work)
+        if few:
+            prefer_lookups(work.cursor)
+        candidates, withdrawn = pair_changes(work, rules, mark, few)
+    list_pairs(work, candidates, withdrawn, mark)
+    work.cursor.execute("select staging.find_shared_values(%s, %s)", (work.run_id, is_first_load))
+    work.cursor.execute("reset enable_hashjoin; reset enable_mergejoin")
+    if withdrawn is not None and withdrawn.height:
+        work.cursor.execute("select staging.unlist_unsupported_pairs(%s)", (work.run_id,))
+    work.refresh_statistics(BLOCKED, CAPPED_BLOCKS)
+    count_by_rule(work, candidates)
 
 
 def bring_in_rules(work: Phase) -> bool:
@@ -77,16 +111,365 @@ def bring_in_rules(work: Phase) -> bool:
     return True
 
 
-def clear_compared(work: Phase) -> None:
-    """Empty the list, unless the matching engine has not got to it yet."""
-    work.cursor.execute(
-        "select not exists ("
-        "select 1 from staging.identity_match_candidates_blocked where run_id > coalesce(("
-        "select run_id from identity.ingestion_watermarks "
-        "where phase = 'run_matching_engine' and upstream = 'staging.identity_match_candidates_blocked'), 0))"
+class Rules:
+    """The rules in force, and the SQL of their keys. ids: in order; limits and terms: by rule_id.
+
+    own: those under whose keys find_shared_values looks for values that strangers share.
+    """
+
+    def __init__(self, cursor: Cursor):
+        cursor.execute("select rule_id, block_limit, key_terms from staging.blocking_rules order by rule_id")
+        rules = cursor.fetchall()
+        self.ids = [rule_id for rule_id, _, _ in rules]
+        self.limits = {rule_id: limit for rule_id, limit, _ in rules}
+        self.terms = {rule_id: terms for rule_id, _, terms in rules}
+        self.own = [rule_id for rule_id, terms in self.terms.items() if terms in OWN_KEYS]
+        cursor.execute(
+            "select term, staging.blocking_term_sql(term) from unnest(%s) as term",
+            (sorted({term for terms in self.terms.values() for term in terms}),),
+        )
+        self.term_sql = dict(cursor.fetchall())
+
+    def with_values(self, cursor: Cursor) -> list[int]:
+        """The rules all columns of which have a value in some profile."""
+        columns = ", ".join(f"count({column})" for column in COLUMNS)
+        cursor.execute(f"select {columns} from staging.match_profiles")
+        empty = {column for column, count in zip(COLUMNS, cursor.fetchone(), strict=True) if not count}
+        return [
+            rule_id
+            for rule_id, terms in self.terms.items()
+            if not any(parse_term(term)[1] in empty for term in terms)
+        ]
+
+    def new_keys(self, rule_ids: list[int], which: Composed, mark: int = 0) -> tuple[Composed, list[str]]:
+        """The query of the keys of new profiles under these rules (new_blocking_keys.sql), and its columns."""
+        names = {term: f"term_{place}" for place, term in enumerate(self.term_sql)}
+        wanted = {term for rule_id in rule_ids for term in self.terms[rule_id]}
+        keys = [
+            SQL("coalesce(hashtextextended({}, 0), 0) as {}").format(
+                SQL(" || chr(31) || ").join(Identifier(names[term]) for term in self.terms[rule_id]),
+                Identifier(f"key_{rule_id}"),
+            )
+            for rule_id in rule_ids
+        ]
+        terms = [
+            SQL("{} as {}").format(SQL(text), Identifier(names[term]))
+            for term, text in self.term_sql.items()
+            if term in wanted
+        ]
+        query = SQL((HERE / "new_blocking_keys.sql").read_text(encoding="utf-8")).format(
+            keys=SQL(",\n    ").join(keys),
+            terms=SQL(",\n        ").join(terms),
+            which=which,
+            mark=Literal(mark),
+        )
+        return query, ["profile_key", "name", *(f"key_{rule_id}" for rule_id in rule_ids)]
+
+    def stored_keys(self, table: str) -> tuple[str, list[str]]:
+        """The query of the keys that a table like staging.blocking_keys holds, and its columns."""
+        columns = [f"key_{rule_id}" for rule_id in self.ids]
+        keys = ", ".join(f"coalesce({column}, 0) as {column}" for column in columns)
+        return f"select profile_key, {keys} from {table}", ["profile_key", *columns]
+
+
+def pair_everything(work: Phase, rules: Rules) -> "Candidates":
+    """The candidate pairs of all profiles, none of which had keys before.
+
+    Two connections have the server make keys, part by part; they are stored and indexed while pairs are made.
+    Memory: per profile 24 bytes and 36 for each rule that has a key, and what candidate_pairs says.
+    """
+    import numpy as np
+    import polars as pl
+
+    from matching.candidate_pairs import Members, candidate_pairs
+
+    work.cursor.execute("select pg_relation_size('staging.match_profiles') / 8192")
+    (pages,) = work.cursor.fetchone()
+    rule_ids = rules.with_values(work.cursor)
+    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(1) as writer:
+        parts = [
+            readers.submit(read_part, rules, rule_ids, first, first + PART_PAGES)
+            for first in range(0, pages + 1, PART_PAGES)
+        ]
+        storing = writer.submit(store_all_keys, work, [*parts])
+        keys = pl.concat(part.result() for part in parts).sort("profile_key")
+        parts.clear()
+        members = {}
+        for rule_id in rule_ids:
+            key = keys[f"key_{rule_id}"].to_numpy()
+            row = np.flatnonzero(key).astype(np.int32)
+            members[rule_id] = Members(key[row], row)
+        profile_keys, names = keys["profile_key"].to_numpy(), keys["name"].to_numpy()
+        del keys
+        candidates = candidate_pairs(profile_keys, members, rules.limits)
+        named = many_names(members, names, rules.own, candidates.sizes)
+        storing.result()
+    give_touched(work, named.with_columns(is_large=pl.lit(True)))
+    store_capped(work, candidates)
+    return candidates
+
+
+def pair_changes(work: Phase, rules: Rules, mark: int, few: bool) -> "tuple[Candidates, pl.DataFrame]":
+    """The candidate pairs of the blocks that profiles came to or went from since the mark, and the compared pairs
+    that no rule finds any more, as pairs of rule -1.
+
+    Memory: the members of these blocks, 40 bytes each.
+    """
+    import polars as pl
+
+    from matching.candidate_pairs import CAPPED, block_changes, pairs_of_changes
+
+    work.cursor.execute("select staging.take_dead_keys(%s)", (mark,))
+    dead = by_rule(read_keys(work.cursor, *rules.stored_keys("pg_temp.dead_keys")))
+    which = SQL(
+        "not exists (select from staging.blocking_keys as known where known.profile_key = p.profile_key)"
     )
-    if work.cursor.fetchone()[0]:
-        work.cursor.execute("truncate staging.identity_match_candidates_blocked")
+    keys = read_keys(work.cursor, *rules.new_keys(rules.ids, which, mark))
+    new = by_rule(keys)
+    touched = pl.concat([new, dead]).select("rule_id", "key").unique()
+    capped = copy_out(
+        work.cursor,
+        (HERE / "known_capped_blocks.sql").read_text(encoding="utf-8"),
+        CAPPED | {"anchors": pl.String},
+        listed_blocks(touched),
+    ).with_columns(pl.col("anchors").str.split(" ").cast(pl.List(pl.Int64)))
+    changes = block_changes(new, dead, capped, rules.limits)
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(read_members, changes.filter(~pl.col("is_partial")), few)
+        index_keys(work, store_keys(work, keys))
+        members = reading.result()
+    candidates = pairs_of_changes(members, new, dead, changes, rules.limits)
+    is_large = pl.col("profile_count").fill_null(0) >= MIN_NAMES
+    give_touched(
+        work,
+        touched.filter(pl.col("rule_id").is_in(rules.own))
+        .join(candidates.sizes, on=["rule_id", "key"], how="left")
+        .select("rule_id", "key", is_large=is_large),
+    )
+    store_capped(work, candidates, capped)
+    return candidates, no_longer_found(work, rules, candidates, members)
+
+
+def read_part(rules: Rules, rule_ids: list[int], first: int, last: int) -> "pl.DataFrame":
+    """The keys of the profiles in the pages from first to before last, over a connection of its own."""
+    which = SQL("p.ctid >= {} and p.ctid < {}").format(Literal(f"({first},0)"), Literal(f"({last},0)"))
+    with connect() as connection, connection.cursor() as cursor:
+        return read_keys(cursor, *rules.new_keys(rule_ids, which))
+
+
+def read_keys(
+    cursor: Cursor, query: str | Composed, columns: list[str], parameters: object = None
+) -> "pl.DataFrame":
+    """The keys of profiles; 0 is no key."""
+    import polars as pl
+
+    return copy_out_numbers(cursor, query, dict.fromkeys(columns, pl.Int64), parameters)
+
+
+def by_rule(keys: "pl.DataFrame") -> "pl.DataFrame":
+    """One row per profile and rule that says something about it: rule_id, key, profile_key."""
+    import polars as pl
+    import polars.selectors as cs
+
+    from matching.candidate_pairs import MEMBERS
+
+    return (
+        keys.unpivot(cs.starts_with("key_"), index="profile_key", variable_name="rule_id", value_name="key")
+        .filter(pl.col("key") != 0)
+        .with_columns(pl.col("rule_id").str.strip_prefix("key_").cast(pl.Int16))
+        .select(*MEMBERS)
+    )
+
+
+def read_members(blocks: "pl.DataFrame", few: bool) -> "pl.DataFrame":
+    """The members that blocks had before this run: rule_id, key, profile_key; over a connection of its own."""
+    import polars as pl
+
+    from matching.candidate_pairs import MEMBERS
+
+    lookup = SQL((HERE / "block_members.sql").read_text(encoding="utf-8"))
+    branches = [
+        lookup.format(rule_id=Literal(rule_id), keys=Literal(listed(of_rule["key"])))
+        for (rule_id,), of_rule in blocks.partition_by("rule_id", as_dict=True).items()
+    ]
+    if not branches:
+        return pl.DataFrame(schema=MEMBERS)
+    with connect() as connection, connection.cursor() as cursor:
+        if few:
+            prefer_lookups(cursor)
+        return copy_out_numbers(cursor, SQL("\nunion all\n").join(branches), MEMBERS)
+
+
+def listed(numbers: "pl.Series") -> str:
+    """Numbers as an array, as PostgreSQL writes it."""
+    return f"{{{numbers.cast(str).str.join(',').item()}}}"
+
+
+def listed_blocks(blocks: "pl.DataFrame") -> dict[str, str]:
+    """rule_ids and keys of blocks, as parameters."""
+    return {"rule_ids": listed(blocks["rule_id"]), "keys": listed(blocks["key"])}
+
+
+def store_all_keys(work: Phase, parts: "list[Future[pl.DataFrame]]") -> None:
+    """Fill staging.blocking_keys part by part, then index it; lets go of a part once it is stored."""
+    rule_ids = set()
+    with bulk_load(work.cursor, KEYS, with_keys=True):
+        while parts:
+            rule_ids |= store_keys(work, parts.pop(0).result())
+    index_keys(work, rule_ids)
+
+
+def store_keys(work: Phase, keys: "pl.DataFrame") -> set[int]:
+    """Add the keys of profiles to staging.blocking_keys; returns the rules that say something about them."""
+    import polars as pl
+
+    columns = [name for name in keys.columns if name.startswith("key_") and (keys[name] != 0).any()]
+    rows = keys.select(
+        "profile_key",
+        *(pl.when(pl.col(name) != 0).then(name).alias(name) for name in columns),
+        pl.lit(work.run_id, pl.Int32).alias("run_id"),
+    )
+    copy_in(work.cursor, KEYS, rows)
+    return {int(name.removeprefix("key_")) for name in columns}
+
+
+def index_keys(work: Phase, rule_ids: set[int]) -> None:
+    """See to it that the keys of these rules have their index."""
+    work.cursor.execute("select staging.index_blocking_keys(%s::smallint[])", (sorted(rule_ids),))
+    work.refresh_statistics(KEYS)
+
+
+def are_few(work: Phase) -> bool:
+    """Whether few profiles are new."""
+    work.cursor.execute("select reltuples from pg_class where oid = %s::regclass", (KEYS,))
+    return work.rows_in < FEW * work.cursor.fetchone()[0]
+
+
+def prefer_lookups(cursor: Cursor) -> None:
+    """Have blocks looked up by the indexes of their keys.
+
+    The planner cannot know how many profiles share a key, and would read those of all blocks.
+    """
+    cursor.execute("set local enable_hashjoin = off; set local enable_mergejoin = off")
+
+
+def many_names(members: dict, names, own: list[int], sizes: "pl.DataFrame") -> "pl.DataFrame":
+    """The blocks of own keys that have MIN_NAMES names: rule_id, key.
+
+    names: the hash of the name of each row, 0 is none. sizes: as candidate_pairs gives them.
+    """
+    import polars as pl
+
+    parts = [sizes.clear().select("rule_id", "key")]
+    for rule_id in set(own) & set(members):
+        of_rule = members[rule_id]
+        large = sizes.filter(pl.col("rule_id") == rule_id, pl.col("profile_count") >= MIN_NAMES)
+        parts.append(
+            pl.DataFrame({"key": of_rule.key, "name": names[of_rule.row]})
+            .filter(pl.col("name") != 0)
+            .join(large, on="key", how="semi")
+            .group_by("key")
+            .agg(pl.col("name").n_unique())
+            .filter(pl.col("name") >= MIN_NAMES)
+            .select(pl.lit(rule_id, pl.Int16).alias("rule_id"), "key")
+        )
+    return pl.concat(parts)
+
+
+def give_touched(work: Phase, touched: "pl.DataFrame") -> None:
+    """Tell find_shared_values the blocks to look at: rule_id, key, is_large."""
+    work.cursor.execute(
+        "create temp table touched_keys (rule_id smallint, key bigint, is_large boolean) on commit drop"
+    )
+    copy_in(work.cursor, "pg_temp.touched_keys", touched)
+    work.cursor.execute("analyze touched_keys")
+
+
+def store_capped(work: Phase, candidates: "Candidates", known: "pl.DataFrame | None" = None) -> None:
+    """Bring staging.capped_blocks up to date; known: the blocks looked at that were in it."""
+    capped = candidates.capped.drop("is_afresh")
+    gone = capped.clear() if known is None else known.join(capped, on=["rule_id", "key"], how="anti")
+    work.cursor.execute(
+        "create temp table capped (rule_id smallint, key bigint, profile_count bigint, anchor_limit bigint, "
+        "anchors bigint[]) on commit drop"
+    )
+    copy_in(work.cursor, "pg_temp.capped", capped)
+    run_file(work.cursor, HERE / "keep_capped_blocks.sql", {"run_id": work.run_id} | listed_blocks(gone))
+
+
+def no_longer_found(
+    work: Phase, rules: Rules, candidates: "Candidates", members: "pl.DataFrame"
+) -> "pl.DataFrame":
+    """What was compared in capped blocks that have a new shape, and no rule finds any more: as pairs of rule -1.
+
+    Memory: the compared pairs of these blocks, 40 bytes for each block that both sides share.
+    """
+    import polars as pl
+
+    from matching.candidate_pairs import CAPPED, PAIR, pairs_in_blocks, unsupported
+
+    afresh = candidates.capped.filter("is_afresh")
+    reshaped = members.join(afresh, on=["rule_id", "key"]).filter(
+        pl.col("profile_key") > pl.col("anchor_limit")
+    )
+    nothing = candidates.pairs.clear()
+    if not reshaped.height:
+        return nothing
+    profile_keys = {"profile_keys": listed(reshaped["profile_key"].unique().sort())}
+    compared = copy_out_numbers(
+        work.cursor,
+        (HERE / "compared_pairs.sql").read_text(encoding="utf-8"),
+        dict.fromkeys(PAIR, pl.Int64),
+        profile_keys,
+    )
+    pairs = pairs_in_blocks(compared, reshaped).select(PAIR).unique().sort(PAIR)
+    keys = read_keys(
+        work.cursor,
+        *rules.stored_keys(f"{KEYS} where profile_key = any(%(profile_keys)s::bigint[])"),
+        profile_keys,
+    )
+    shared = pairs_in_blocks(pairs, by_rule(keys))
+    capped = copy_out(
+        work.cursor,
+        (HERE / "known_capped_blocks.sql").read_text(encoding="utf-8"),
+        CAPPED | {"anchors": pl.String},
+        listed_blocks(shared.select("rule_id", "key").unique()),
+    )
+    withdrawn = unsupported(pairs, shared, capped.select("rule_id", "key", "anchor_limit"))
+    return withdrawn.with_columns(
+        rules=pl.lit(0, nothing.schema["rules"]), rule_id=pl.lit(-1, nothing.schema["rule_id"])
+    )
+
+
+def list_pairs(work: Phase, candidates: "Candidates", withdrawn: "pl.DataFrame | None", mark: int) -> None:
+    """List the pairs to compare, those to withdraw, and the profiles that several records share."""
+    import polars as pl
+
+    pairs = candidates.pairs if withdrawn is None else pl.concat([candidates.pairs, withdrawn])
+    with bulk_load(work.cursor, BLOCKED):
+        copy_in(work.cursor, BLOCKED, pairs.with_columns(run_id=work.run_id))
+    run_file(work.cursor, HERE / "list_own_pairs.sql", {"run_id": work.run_id, "mark": mark})
+    work.rows_out = candidates.pairs.height
+
+
+def count_by_rule(work: Phase, candidates: "Candidates") -> None:
+    """Write staging.blocking_rule_metrics of this run, and what is capped onto the receipt."""
+    work.cursor.execute(
+        "select blocking_rules.rule_id, rule_name, count(capped_blocks.key) from staging.blocking_rules "
+        "left join staging.capped_blocks using (rule_id) group by rule_id, rule_name order by rule_id"
+    )
+    rules = work.cursor.fetchall()
+    only_here = candidates.only_here()
+    execute_values(
+        work.cursor,
+        "insert into staging.blocking_rule_metrics (run_id, rule_id, rule_name, pair_count, only_here_count, "
+        "capped_block_count) values %s",
+        [
+            (work.run_id, rule_id, name, candidates.found.get(rule_id, 0), only_here.get(rule_id, 0), capped)
+            for rule_id, name, capped in rules
+        ],
+    )
+    work.detail["capped_blocks"] = sum(capped for _, _, capped in rules)
 
 
 if __name__ == "__main__":

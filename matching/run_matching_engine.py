@@ -10,6 +10,7 @@ Usage: python matching/run_matching_engine.py [--retrain]
 
 import argparse
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +19,10 @@ from psycopg2.extras import Json
 from db.errors import ConfigurationError, run_script
 from db.lake import Lake
 from db.phase import Phase, phase
-from db.postgres import bulk_load, copy_in, copy_out, run_file
+from db.postgres import bulk_load, connect, copy_in, copy_out, copy_out_numbers, run_file
 
 HERE = Path(__file__).resolve().parent
-BATCH_PAIRS = 1_000_000
+BATCH_PAIRS = 500_000
 # Profiles now against those the model was made from: beyond this the data is another.
 DRIFT_GROWTH = 2.0
 BLOCKED = "staging.identity_match_candidates_blocked"
@@ -59,8 +60,10 @@ def match(work: Phase, retrain: bool = False) -> None:
     if reason is not None:
         run_file(work.cursor, HERE / "pairs_of_all_runs.sql", {"run_id": work.run_id})
         mark = 0
-    pairs = read_pairs(work, mark)
-    profiles = read_profiles(work, mark, everything=reason is not None)
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(read_profiles, mark, everything=reason is not None)
+        pairs = read_pairs(work, mark)
+        profiles = reading.result()
     work.rows_in = pairs.height
     # A profile may have died since its pair was listed.
     for side in ("left_key", "right_key"):
@@ -73,6 +76,8 @@ def match(work: Phase, retrain: bool = False) -> None:
         run_file(work.cursor, HERE / "withdraw_candidates.sql", {"run_id": work.run_id, "mark": mark})
     score_pairs(work, model_version, model, compared, pairs, afresh=reason is not None)
     work.refresh_statistics(CANDIDATES)
+    # What is compared waits no longer.
+    work.cursor.execute(f"truncate {BLOCKED}")
 
 
 def configuration_hash() -> str:
@@ -112,20 +117,21 @@ def read_pairs(work: Phase, mark: int):
     """The pairs to compare: left_key, right_key, rules, rule_id; by keys, each once."""
     import polars as pl
 
-    pairs = copy_out(
+    pairs = copy_out_numbers(
         work.cursor,
         f"select left_profile_key, right_profile_key, rules, rule_id from {BLOCKED} "
         "where run_id > %s and rule_id >= 0",
         {"left_key": pl.Int64, "right_key": pl.Int64, "rules": pl.Int32, "rule_id": pl.Int16},
         (mark,),
+    ).sort("left_key", "right_key", "rule_id")
+    is_again = (pl.col("left_key") == pl.col("left_key").shift(1)) & (
+        pl.col("right_key") == pl.col("right_key").shift(1)
     )
-    return pairs.sort("left_key", "right_key", "rule_id").unique(
-        ["left_key", "right_key"], keep="first", maintain_order=True
-    )
+    return pairs.filter(~is_again.fill_null(False))
 
 
-def read_profiles(work: Phase, mark: int, everything: bool):
-    """The live profiles that the pairs name, or all of them."""
+def read_profiles(mark: int, everything: bool):
+    """The live profiles that the pairs name, or all of them; over a connection of its own."""
     import polars as pl
 
     texts = (
@@ -140,12 +146,13 @@ def read_profiles(work: Phase, mark: int, everything: bool):
         "postal_code",
         "national_id",
     )
-    return copy_out(
-        work.cursor,
-        (HERE / "candidate_profiles.sql").read_text(encoding="utf-8"),
-        {"profile_key": pl.Int64, "record_count": pl.Int32} | dict.fromkeys(texts, pl.String),
-        {"mark": mark, "everything": everything},
-    )
+    with connect() as connection, connection.cursor() as cursor:
+        return copy_out(
+            cursor,
+            (HERE / "candidate_profiles.sql").read_text(encoding="utf-8"),
+            {"profile_key": pl.Int64, "record_count": pl.Int32} | dict.fromkeys(texts, pl.String),
+            {"mark": mark, "everything": everything},
+        )
 
 
 def shared_values(work: Phase) -> dict[str, list[str]]:
@@ -210,37 +217,48 @@ def current_version(work: Phase, profiles, pairs):
 def score_pairs(work: Phase, model_version: int, model, compared, pairs, afresh: bool) -> None:
     """Score the pairs in batches and store them.
 
-    Memory: the profiles' values, per pair its keys and levels, and one batch of BATCH_PAIRS scored pairs.
+    Memory: the profiles' values, per pair its keys and levels, and two batches of BATCH_PAIRS scored pairs.
     """
     from matching.drift import add_levels, match_levels
     from matching.scoring import score_in_parts
 
     if not afresh:
-        work.cursor.execute(
-            f"create temp table compared (like {CANDIDATES} including defaults) on commit drop"
-        )
+        remove_former(work, pairs)
     decisions: dict[str, int] = {}
     levels = []
-    with bulk_load(work.cursor, CANDIDATES), work.progress(pairs.height, "pairs") as bar:
-        done = 0
+    with (
+        bulk_load(work.cursor, CANDIDATES, with_keys=afresh),
+        ThreadPoolExecutor(1) as writer,
+        work.progress(pairs.height, "pairs") as bar,
+    ):
+        done, writing = 0, writer.submit(int)
         for scored in score_in_parts(compared, model, model.profiles, BATCH_PAIRS):
             batch = pairs[done : done + scored.height]
             done += scored.height
-            copy_in(
-                work.cursor,
-                CANDIDATES if afresh else "pg_temp.compared",
-                candidate_rows(scored, batch, model, work.run_id, model_version),
-            )
+            rows = candidate_rows(scored, batch, model, work.run_id, model_version)
+            writing.result()
+            writing = writer.submit(copy_in, work.cursor, CANDIDATES, rows)
             for decision, count in scored["decision"].value_counts().iter_rows():
                 decisions[decision] = decisions.get(decision, 0) + count
             levels.append(match_levels(scored, model.comparisons))
             bar.update(batch.height)
-    if not afresh:
-        run_file(work.cursor, HERE / "upsert_candidates.sql")
+        writing.result()
     work.rows_out = pairs.height
     for decision in ("AUTO_MERGE", "FLAG_REVIEW", "REJECT"):
         work.detail[decision] = decisions.get(decision, 0)
     work.detail["match_levels"] = add_levels(levels)
+
+
+def remove_former(work: Phase, pairs) -> None:
+    """Remove what is stored of these pairs, if anything."""
+    work.cursor.execute(
+        "create temp table recompared (left_profile_key bigint not null, right_profile_key bigint not null) "
+        "on commit drop"
+    )
+    keys = pairs.select(left_profile_key="left_key", right_profile_key="right_key")
+    copy_in(work.cursor, "pg_temp.recompared", keys)
+    work.cursor.execute("analyze recompared")
+    run_file(work.cursor, HERE / "remove_former_comparisons.sql")
 
 
 def candidate_rows(scored, batch, model, run_id: int, model_version: int):

@@ -84,7 +84,7 @@ def stage_all(work: Phase) -> None:
         work.progress(sum(rows for _, objects in jobs for _, rows in objects)) as bar,
         connect() as reader_connection,
         reader_connection.cursor() as reader,
-        bulk_load(work.cursor, *tables),
+        bulk_load(work.cursor, *tables, with_keys=True),
         ThreadPoolExecutor(1) as writer,
         ThreadPoolExecutor(CLEANERS) as cleaners,
     ):
@@ -204,7 +204,7 @@ def write_records(work: Phase, cleaned: list[tuple[dict, "pl.DataFrame"]], empty
     written = 0
     for source, records in cleaned:
         table = f"staging.{source['staging_table']}"
-        records = records.with_columns(run_id=work.run_id).sort("record_key")
+        records = records.with_columns(run_id=work.run_id)
         written += copy_in(work.cursor, table, records) if table in empty else upsert(work, table, records)
     return written
 

@@ -181,9 +181,7 @@ def database(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databa
     fresh = stores.new_database()
     monkeypatch.setenv("POSTGRES_DB", fresh.name)
     monkeypatch.setattr(db.postgres, "settings", replace(settings, postgres_db=fresh.name))
-    db.postgres.engine.cache_clear()
     yield fresh
-    db.postgres.engine.cache_clear()
     stores.drop_database(fresh)
 
 

@@ -150,7 +150,6 @@ class Pipeline:
         for module in (db.postgres, db.phase, run_identity_resolution):
             self.monkeypatch.setattr(module, "settings", given)
         self.monkeypatch.setattr(Lake, "from_settings", lambda *_: self.lake)
-        db.postgres.engine.cache_clear()
 
     # ---- what comes out
 
@@ -281,7 +280,6 @@ class Pipeline:
 
     def close(self) -> None:
         """Drop the database."""
-        db.postgres.engine.cache_clear()
         self.stores.drop_database(self.database)
 
 
@@ -379,6 +377,13 @@ def check_laws(pipeline: Pipeline) -> None:
             "where is_golden and (record_key is not null or rule = 'steward_override')",
             "select global_customer_id, replace(key, 'canonical_', ''), value from gold.dim_customers, "
             "jsonb_each_text(jsonb_strip_nulls(to_jsonb(dim_customers))) where key like 'canonical%'",
+        )
+        == []
+    )
+    assert (
+        pipeline.query(
+            "select global_customer_id, attribute, value from gold.customer_attribute_values "
+            "group by 1, 2, 3 having count(*) > 1"
         )
         == []
     )

@@ -9,13 +9,61 @@ create table if not exists staging.blocking_rules (
 comment on table staging.blocking_rules is
 'One row per blocking rule of matching/model.toml, in order';
 
+-- The keys once were one array: they are moved at the end of this file.
+do $$
+begin
+    if exists (
+        select 1
+        from pg_attribute
+        where
+            attrelid = to_regclass('staging.blocking_keys')
+            and attname = 'keys'
+            and not attisdropped
+    ) then
+        alter table staging.blocking_keys rename to blocking_keys_as_array;
+        alter index staging.blocking_keys_pkey
+        rename to blocking_keys_as_array_pkey;
+    end if;
+end
+$$;
+
 create table if not exists staging.blocking_keys (
     profile_key bigint primary key,
     run_id integer not null,
-    keys bigint[] not null
+    key_1 bigint,
+    key_2 bigint,
+    key_3 bigint,
+    key_4 bigint,
+    key_5 bigint,
+    key_6 bigint,
+    key_7 bigint,
+    key_8 bigint,
+    key_9 bigint,
+    key_10 bigint,
+    key_11 bigint,
+    key_12 bigint,
+    key_13 bigint,
+    key_14 bigint,
+    key_15 bigint,
+    key_16 bigint,
+    key_17 bigint,
+    key_18 bigint,
+    key_19 bigint,
+    key_20 bigint,
+    key_21 bigint,
+    key_22 bigint,
+    key_23 bigint,
+    key_24 bigint,
+    key_25 bigint,
+    key_26 bigint,
+    key_27 bigint,
+    key_28 bigint,
+    key_29 bigint,
+    key_30 bigint,
+    key_31 bigint
 );
 comment on table staging.blocking_keys is
-'One row per live profile: the hash of its key under each blocking rule, in order of rule_id; null where the rule says nothing';
+'One row per live profile: the hash of its key under each blocking rule, key_1 for the rule with rule_id 1; null where the rule says nothing';
 
 create table if not exists staging.capped_blocks (
     rule_id smallint not null,
@@ -24,10 +72,14 @@ create table if not exists staging.capped_blocks (
     anchor_limit bigint not null,
     example_profile_key bigint not null,
     run_id integer not null,
+    anchors bigint[],
     primary key (rule_id, key)
 );
+alter table staging.capped_blocks add column if not exists anchors bigint[];
 comment on table staging.capped_blocks is
 'One row per blocking key shared by more profiles than the limit: its profiles are paired with its anchors only, those with a profile_key up to anchor_limit';
+comment on column staging.capped_blocks.anchors is
+'The keys of the anchors; null where the members have to be looked at anew';
 
 create table if not exists staging.shared_values (
     attribute text not null check (attribute in ('email', 'phone', 'national_id')),
@@ -121,7 +173,7 @@ declare
     term_sql text;
 begin
     if term = 'name_tokens' then
-        -- Two single names, as most are, need no sorting of tokens.
+        -- Single names, as most are, need no sorting of tokens.
         return $sql$case
             when
                 strpos(p.given_name, ' ') = 0 and strpos(p.family_name, ' ') = 0
@@ -131,6 +183,10 @@ begin
                     || greatest(
                         p.given_name collate "C", p.family_name collate "C"
                     )
+            when p.given_name is null and strpos(p.family_name, ' ') = 0
+                then p.family_name
+            when p.family_name is null and strpos(p.given_name, ' ') = 0
+                then p.given_name
             else (
                 select string_agg(token, ' ' order by token collate "C")
                 from unnest(
@@ -186,59 +242,55 @@ begin
 end
 $function$;
 
--- The SQL array of a profile's hashed keys, one per rule in order of rule_id.
-create or replace function staging.blocking_keys_sql()
-returns text
-language sql stable
-as $function$
-    with rule_terms as (
-        select
-            blocking_rules.rule_id,
-            string_agg(
-                '(' || staging.blocking_term_sql(listed.term) || ')',
-                ' || chr(31) || '
-                order by listed.place
-            ) as terms
-        from staging.blocking_rules
-        cross join
-            unnest(blocking_rules.key_terms) with ordinality
-                as listed (term, place)
-        group by blocking_rules.rule_id
-    )
+drop function if exists staging.blocking_keys_sql();
+drop function if exists staging.blocking_key_columns_sql(smallint[]);
 
+-- One row per rule that says something about a profile.
+create or replace function staging.keys_by_rule(keys staging.blocking_keys)
+returns table (rule_id smallint, key bigint)
+language sql immutable
+as $function$
     select
-        'array[' || string_agg(
-            'hashtextextended(' || rule_terms.terms || ', 0)',
-            ', ' order by rule_terms.rule_id
-        ) || ']::bigint[]'
-    from rule_terms
+        by_rule.rule_id::smallint,
+        by_rule.key
+    from unnest(
+        array[
+            keys.key_1, keys.key_2, keys.key_3, keys.key_4, keys.key_5,
+            keys.key_6, keys.key_7, keys.key_8, keys.key_9, keys.key_10,
+            keys.key_11, keys.key_12, keys.key_13, keys.key_14, keys.key_15,
+            keys.key_16, keys.key_17, keys.key_18, keys.key_19, keys.key_20,
+            keys.key_21, keys.key_22, keys.key_23, keys.key_24, keys.key_25,
+            keys.key_26, keys.key_27, keys.key_28, keys.key_29, keys.key_30,
+            keys.key_31
+        ]
+    ) with ordinality as by_rule (key, rule_id)
+    where by_rule.key is not null
 $function$;
 
--- One index per rule over its keys; made after the first load, kept since.
-create or replace function staging.index_blocking_keys()
+-- One index over the keys of each of these rules; kept once it is made.
+drop function if exists staging.index_blocking_keys();
+create or replace function staging.index_blocking_keys(rule_ids smallint[])
 returns void
 language plpgsql
 as $function$
 declare
-    rule record;
+    rule smallint;
 begin
-    for rule in
-        select blocking_rules.rule_id
-        from staging.blocking_rules
-        order by blocking_rules.rule_id
-    loop
-        execute format(
-            'create index if not exists %1$I on staging.blocking_keys '
-            '((keys[%2$s])) where keys[%2$s] is not null',
-            'blocking_keys_rule_' || rule.rule_id,
-            rule.rule_id
-        );
+    foreach rule in array rule_ids loop
+        if to_regclass('staging.blocking_keys_rule_' || rule) is null then
+            execute format(
+                'create index %1$I on staging.blocking_keys (%2$I) '
+                'where %2$I is not null',
+                'blocking_keys_rule_' || rule,
+                'key_' || rule
+            );
+        end if;
     end loop;
-    analyze staging.blocking_keys;
 end
 $function$;
 
 -- Forget all keys and what was found by them, for rules that changed.
+drop function if exists staging.drop_key_indexes();
 create or replace function staging.drop_blocking_keys()
 returns void
 language plpgsql
@@ -264,3 +316,47 @@ begin
     delete from staging.blocking_rules;
 end
 $function$;
+
+-- The keys of a former schema keep their values; so do the anchors, by them.
+do $$
+declare
+    rule smallint;
+begin
+    if to_regclass('staging.blocking_keys_as_array') is null then
+        return;
+    end if;
+    execute (
+        select
+            'insert into staging.blocking_keys select profile_key, run_id, '
+            || string_agg(format('keys[%s]', place), ', ' order by place)
+            || ' from staging.blocking_keys_as_array'
+        from generate_series(1, 31) as place
+    );
+    drop table staging.blocking_keys_as_array;
+    analyze staging.blocking_keys;
+    for rule in
+        select blocking_rules.rule_id
+        from staging.blocking_rules
+        order by blocking_rules.rule_id
+    loop
+        perform staging.index_blocking_keys(array[rule]);
+        execute format(
+            $sql$
+            update staging.capped_blocks
+            set
+                anchors = array(
+                    select blocking_keys.profile_key
+                    from staging.blocking_keys
+                    where
+                        blocking_keys.%1$I = capped_blocks.key
+                        and blocking_keys.profile_key
+                        <= capped_blocks.anchor_limit
+                    order by blocking_keys.profile_key
+                )
+            where capped_blocks.rule_id = %2$s
+            $sql$,
+            'key_' || rule, rule
+        );
+    end loop;
+end
+$$;

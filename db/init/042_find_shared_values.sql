@@ -1,7 +1,18 @@
 -- Values that many clearly different names share, and what was compared by them.
 
--- The compared pairs in force of the profiles in wanted_profiles (profile_key,
--- keys), into wanted_pairs. Both sides of a pair share a key, so pairs in which
+-- What tells clearly different names apart: the first letters of the family
+-- name, else of the given name.
+create or replace function staging.start_of_name(
+    family_name text, given_name text
+)
+returns text
+language sql immutable
+as $function$
+    select left(coalesce(family_name, given_name), 3)
+$function$;
+
+-- The compared pairs in force of the profiles in wanted_profiles (rows of
+-- blocking_keys), into wanted_pairs. Both sides of a pair share a key, so pairs in which
 -- the wanted one is on the right are found by the keys; under a key over the
 -- limit the other side is an anchor.
 create or replace function staging.find_wanted_pairs()
@@ -31,31 +42,43 @@ begin
             with wanted as materialized (
                 select
                     wanted_profiles.profile_key,
-                    wanted_profiles.keys[%1$s] as key,
-                    capped_blocks.anchor_limit
+                    wanted_profiles.key_%1$s as key,
+                    capped_blocks.anchor_limit,
+                    capped_blocks.anchors
                 from wanted_profiles
                 left join staging.capped_blocks
                     on
                         capped_blocks.rule_id = %1$s
-                        and wanted_profiles.keys[%1$s] = capped_blocks.key
-                where wanted_profiles.keys[%1$s] is not null
+                        and wanted_profiles.key_%1$s = capped_blocks.key
+                where wanted_profiles.key_%1$s is not null
             ),
 
             anchors as materialized (
                 select
                     capped.key,
-                    blocking_keys.profile_key
+                    anchor.profile_key
                 from (
                     select distinct
                         wanted.key,
-                        wanted.anchor_limit
+                        wanted.anchor_limit,
+                        wanted.anchors
                     from wanted
                     where wanted.anchor_limit is not null
                 ) as capped
-                inner join staging.blocking_keys
-                    on
-                        capped.key = blocking_keys.keys[%1$s]
-                        and capped.anchor_limit >= blocking_keys.profile_key
+                cross join
+                    unnest(
+                        coalesce(
+                            capped.anchors,
+                            array(
+                                select blocking_keys.profile_key
+                                from staging.blocking_keys
+                                where
+                                    capped.key = blocking_keys.key_%1$s
+                                    and capped.anchor_limit
+                                    >= blocking_keys.profile_key
+                            )
+                        )
+                    ) as anchor (profile_key)
             ),
 
             others as (
@@ -64,7 +87,7 @@ begin
                     blocking_keys.profile_key as other_profile_key
                 from wanted
                 inner join staging.blocking_keys
-                    on wanted.key = blocking_keys.keys[%1$s]
+                    on wanted.key = blocking_keys.key_%1$s
                 where wanted.anchor_limit is null
                 union all
                 select
@@ -92,11 +115,11 @@ begin
 end
 $function$;
 
--- Find values that many clearly different names share, among those that
--- new_keys and dead_keys touch: at least 5 names (by the first three letters of
--- the family name, else of the given name), none with half of the profiles. A
--- value that became shared, or no longer is, has the pairs of its profiles
--- compared again, also those in which only one side has it.
+-- Find values that many clearly different names share, among those under the
+-- keys in touched_keys (rule_id, key, is_large: may have at least 5 names): at
+-- least 5 names, none with half of the profiles. A value that became shared, or
+-- no longer is, has the pairs of its profiles compared again, also those in
+-- which only one side has it.
 create or replace function staging.find_shared_values(
     this_run integer, is_first_load boolean
 )
@@ -117,61 +140,26 @@ begin
         order by blocking_rules.rule_id
         limit 1;
         continue when rule is null;
-        if is_first_load then
-            execute format(
-                $sql$
-                create temp table touched_keys on commit drop as
-                select blocking_keys.keys[%1$s] as key
-                from staging.blocking_keys
-                where blocking_keys.keys[%1$s] is not null
-                group by blocking_keys.keys[%1$s]
-                having count(*) >= 5
-                $sql$,
-                rule
-            );
-        else
-            execute format(
-                $sql$
-                create temp table touched_keys on commit drop as
-                select new_keys.keys[%1$s] as key
-                from new_keys
-                where new_keys.keys[%1$s] is not null
-                union
-                select dead_keys.keys[%1$s]
-                from dead_keys
-                where dead_keys.keys[%1$s] is not null
-                $sql$,
-                rule
-            );
-        end if;
-        analyze touched_keys;
         execute format(
             $sql$
             create temp table value_names on commit drop as
             with large as (
                 select touched_keys.key
                 from touched_keys
-                inner join staging.blocking_keys
-                    on touched_keys.key = blocking_keys.keys[%1$s]
-                group by touched_keys.key
-                having count(*) >= 5
+                where touched_keys.rule_id = %1$s and touched_keys.is_large
             ),
 
             names as (
                 select
                     large.key,
                     match_profiles.%2$I as value,
-                    left(
-                        coalesce(
-                            match_profiles.family_name,
-                            match_profiles.given_name
-                        ),
-                        3
+                    staging.start_of_name(
+                        match_profiles.family_name, match_profiles.given_name
                     ) as name,
                     count(*) as profiles
                 from large
                 inner join staging.blocking_keys
-                    on large.key = blocking_keys.keys[%1$s]
+                    on large.key = blocking_keys.key_%1$s
                 inner join staging.match_profiles
                     on blocking_keys.profile_key = match_profiles.profile_key
                 group by 1, 2, 3
@@ -202,6 +190,7 @@ begin
             using touched_keys
             where
                 shared_values.attribute = wanted
+                and touched_keys.rule_id = rule
                 and shared_values.key = touched_keys.key
                 and not exists (
                     select 1
@@ -250,12 +239,10 @@ begin
             execute format(
                 $sql$
                 create temp table wanted_profiles on commit drop as
-                select
-                    blocking_keys.profile_key,
-                    blocking_keys.keys
+                select blocking_keys.*
                 from changed_values
                 inner join staging.blocking_keys
-                    on changed_values.key = blocking_keys.keys[%1$s]
+                    on changed_values.key = blocking_keys.key_%1$s
                 inner join staging.match_profiles
                     on
                         blocking_keys.profile_key = match_profiles.profile_key
@@ -285,7 +272,7 @@ begin
             end if;
             drop table wanted_profiles;
         end if;
-        drop table touched_keys, value_names, changed_values;
+        drop table value_names, changed_values;
     end loop;
 end
 $function$;

@@ -159,20 +159,41 @@ create table if not exists gold.customer_attribute_values (
     attribute gold.canonical_attribute not null,
     rule gold.golden_rule not null,
     is_golden boolean not null,
-    sources text[] not null,
+    source_list text not null,
     value text not null,
+    sources text[] generated always as (string_to_array(source_list, ',')) virtual,
     check ((record_key is null) = (record_count = 0)),
     check (record_count > 0 or rule = 'steward_override')
 );
+do $sources$
+begin
+    -- Once an array was stored.
+    if not exists (
+        select from pg_attribute
+        where attrelid = 'gold.customer_attribute_values'::regclass and attname = 'source_list'
+    ) then
+        drop index if exists gold.customer_attribute_values_key;
+        alter table gold.customer_attribute_values
+        alter column sources type text using array_to_string(sources, ',');
+        alter table gold.customer_attribute_values rename column sources to source_list;
+        alter table gold.customer_attribute_values
+        add column sources text[] generated always as (string_to_array(source_list, ',')) virtual;
+    end if;
+end
+$sources$;
 comment on table gold.customer_attribute_values is
 'One row per customer, attribute and distinct value: who says it, how often, first and last, and why it is golden or not';
 comment on column gold.customer_attribute_values.record_key is
 'The latest record that says it; null for a value only a steward says';
 comment on column gold.customer_attribute_values.rule is
 'Golden: the strategy that told it from the runner-up. Not golden: the strategy by which it lost. only_value: nothing else was said; tie_break: all strategies equal, the value that sorts first';
-create unique index if not exists customer_attribute_values_key
-on gold.customer_attribute_values (global_customer_id, attribute, record_key)
-nulls not distinct;
+comment on column gold.customer_attribute_values.source_list is
+'The sources that say it, in order, with commas; as an array, which takes four times the room, they are computed when asked for: sources';
+-- Many rows of a customer are one entry in this index; phase 7 rewrites a customer's rows as a whole, and so
+-- keeps them unique.
+drop index if exists gold.customer_attribute_values_key;
+create index if not exists customer_attribute_values_global_customer_id
+on gold.customer_attribute_values (global_customer_id);
 
 -- History --------------------------------------------------------------------
 

@@ -804,6 +804,15 @@ begin
                     and alive.family_name = profiles.family_name
             )
         );
+    update staging.capped_blocks
+    set anchors = null
+    from erased_profiles
+    inner join staging.blocking_keys as keys
+        on erased_profiles.profile_key = keys.profile_key
+    cross join lateral staging.keys_by_rule(keys) as by_rule
+    where
+        capped_blocks.rule_id = by_rule.rule_id
+        and capped_blocks.key = by_rule.key;
     delete from staging.blocking_keys as keys
     using erased_profiles
     where keys.profile_key = erased_profiles.profile_key;

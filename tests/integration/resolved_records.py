@@ -11,7 +11,7 @@ from gold import run_golden_cdc, run_golden_customers, run_golden_history, run_s
 PHASES = (run_golden_customers, run_golden_history, run_golden_cdc, run_steward_overrides)
 SOURCES = ("marketing", "sales", "support")
 ATTRIBUTES = ("name", "email", "phone", "birth_date", "national_id", "address", "city", "postal_code")
-A, B, C = (UUID(int=number) for number in (0xA, 0xB, 0xC))
+A, B, C = (str(UUID(int=number)) for number in (0xA, 0xB, 0xC))
 
 
 def stage_sources(database) -> None:
@@ -145,7 +145,7 @@ class ResolvedRecords:
     def events(self) -> list[tuple]:
         """(change_type, customer, related customer, changed attributes) in order."""
         return [
-            (change, UUID(customer), related and UUID(related), changed)
+            (change, customer, related, changed)
             for change, customer, related, changed in self.database.query(
                 "select change_type::text, global_customer_id::text, related_customer_id::text, "
                 "changed_attributes from gold.customer_change_events order by event_seq"
@@ -204,6 +204,13 @@ def assert_gold_agrees(database) -> None:
         database.query(
             "select global_customer_id, attribute from gold.customer_attribute_values "
             "group by 1, 2 having count(*) filter (where is_golden) > 1"
+        )
+        == []
+    )
+    assert (
+        database.query(
+            "select global_customer_id, attribute, value from gold.customer_attribute_values "
+            "group by 1, 2, 3 having count(*) > 1"
         )
         == []
     )

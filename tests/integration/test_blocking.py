@@ -109,6 +109,47 @@ def test_a_block_that_goes_over_the_limit_withdraws_what_no_rule_supports(blocke
     assert pipeline.value("select count(*) from staging.capped_blocks") == 0
 
 
+AS_ONE_ARRAY = f"""
+drop function staging.keys_by_rule(staging.blocking_keys);
+alter table staging.blocking_keys rename to keys_by_column;
+create table staging.blocking_keys as
+select profile_key, run_id, array[{", ".join(f"key_{place}" for place in range(1, 32))}] as keys
+from staging.keys_by_column;
+drop table staging.keys_by_column;
+alter table staging.blocking_keys add primary key (profile_key);
+update staging.capped_blocks set anchors = null;
+"""
+
+
+def test_keys_and_anchors_of_a_former_schema_are_kept(blocked):
+    pipeline, people = blocked.pipeline, crowd(60)
+    blocked(*people[:59])
+    pipeline.run("5", "5")
+    kept = (
+        "select * from staging.blocking_keys order by profile_key",
+        "select * from staging.capped_blocks order by rule_id, key",
+        "select indexdef from pg_indexes where tablename = 'blocking_keys' order by 1",
+    )
+    before = [pipeline.query(rows) for rows in kept[:2]]
+    pipeline.database.execute(AS_ONE_ARRAY)
+    pipeline.database.execute((PROJECT / "db" / "init" / "040_blocking_tables.sql").read_text())
+    assert [pipeline.query(rows) for rows in kept[:2]] == before
+    # Every rule has its index, and the profiles have theirs.
+    assert len(pipeline.query(kept[2])) == 1 + pipeline.value("select count(*) from staging.blocking_rules")
+    assert len([pair for pair, rules in blocked(people[59]) if "phone" in rules]) == 5
+
+
+def test_a_rule_without_keys_gets_its_index_when_it_has_some(blocked):
+    indexes = "select count(*) from pg_indexes where indexname = 'blocking_keys_rule_3'"
+    blocked(record("shop:1", name="Astrid Holm"), record("shop:2", name="Yuki Tanabe"))
+    assert blocked.pipeline.value(indexes) == 0
+    phone = {"phone": "+1 212 736 5004"}
+    assert blocked(
+        record("shop:3", name="Piotr Zawadzki", **phone), record("shop:4", name="Ana", **phone)
+    ) == [("3 4", ["phone"])]
+    assert blocked.pipeline.value(indexes) == 1
+
+
 def test_the_rules_of_the_model_file_are_the_rules_in_force(blocked):
     blocked(record("shop:1", name="Astrid Holm"))
     declared = tomllib.loads((PROJECT / "matching" / "model.toml").read_text())["blocking"]

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from db.postgres import connect, copy_in, copy_out, copy_out_lines, copy_out_numbers
+from db.postgres import bulk_load, connect, copy_in, copy_out, copy_out_lines, copy_out_numbers
 
 TABLE = (
     "create temp table copied (number bigint, small smallint, share real, yes boolean, said text, born date, "
@@ -75,3 +75,14 @@ def test_json_lines_come_out_as_they_are_but_for_white_space(cursor):
     copy_in(cursor, "pg_temp.copied", pl.DataFrame({"said": lines}))
     out = copy_out_lines(cursor, "select said from copied")
     assert out.decode().splitlines() == [lines[0], lines[1].replace("\t", " ").replace("\r", " "), "{}"]
+
+
+def test_rows_of_a_first_load_need_no_marks_by_their_readers(database, cursor):
+    rows = pl.DataFrame({"source_system": ["crm"], "bit": [0]})
+    for expected in (1, 0):
+        with bulk_load(cursor, "gold.quality_sources"):
+            copy_in(cursor, "gold.quality_sources", rows)
+        cursor.execute("analyze gold.quality_sources")
+        cursor.execute("select relallvisible from pg_class where oid = 'gold.quality_sources'::regclass")
+        assert cursor.fetchone() == (expected,)
+        rows = pl.DataFrame({"source_system": ["web"], "bit": [1]})

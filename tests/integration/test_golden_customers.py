@@ -2,10 +2,12 @@
 
 import psycopg2
 import pytest
-from resolved_records import A, B
+from resolved_records import A, B, C
 
 from db.errors import ConfigurationError
+from db.settings import PROJECT
 from gold import run_golden_customers
+from gold.survivorship import ATTRIBUTES, RULES
 
 
 def chain(resolved, attribute: str, *strategies: str, order: list[str] | None = None) -> None:
@@ -189,6 +191,77 @@ def test_hostile_values_go_through(resolved):
     resolved.run_gold()
     assert resolved.golden(A)["name"] == odd + "!"
     assert resolved.golden(A)["address"] == "a b"
+
+
+def test_slices_parts_and_keys_read_one_by_one_change_nothing(resolved, monkeypatch):
+    for customer, name in ((A, "Anna"), (B, "Bo"), (C, "Cia")):
+        resolved.add(customer, f"sales:{name}1", "2026-01-01", name=name, city="Lund")
+        resolved.add(customer, f"sales:{name}2", "2026-01-02", name=name + " L")
+    resolved.run_gold()
+    before = resolved.snapshot()
+    golden = [resolved.golden(customer) for customer in (A, B, C)]
+    for size, value in (("SLICE", 2), ("PART", 1), ("KEYS", 1), ("MOST", 100)):
+        monkeypatch.setattr(run_golden_customers, size, value)
+    touch = "update identity.customers set run_id = %s"
+    resolved.database.execute(touch, (resolved.run_id,))
+    resolved.run_gold()
+    assert resolved.snapshot() == before
+    resolved.database.execute("truncate gold.customer_attribute_values; delete from gold.dim_customers")
+    resolved.database.execute(touch, (resolved.run_id,))
+    resolved.run_gold()
+    assert [resolved.golden(customer) for customer in (A, B, C)] == golden
+
+
+def test_attributes_and_rules_are_those_of_the_schema(resolved):
+    ((attributes, rules),) = resolved.database.query(
+        "select enum_range(null::gold.canonical_attribute)::text[], enum_range(null::gold.golden_rule)::text[]"
+    )
+    assert (tuple(attributes), tuple(rules)) == (ATTRIBUTES, RULES)
+
+
+def test_only_what_differs_is_written(resolved):
+    resolved.add(A, "sales:1", name="Anna", email="a@a.se")
+    resolved.run_gold()
+    first_run = resolved.run_id - 1
+    resolved.add(A, "sales:2", "2026-01-02", name="Anna L", email="a@a.se")
+    resolved.run_gold()
+    assert resolved.database.query(
+        "select value, run_id - %s from gold.customer_attribute_values order by 1", (first_run,)
+    ) == [("Anna", 1), ("Anna L", 1), ("a@a.se", 1)]
+    resolved.add(A, "sales:3", "2026-01-03", phone="+12125550100")
+    resolved.run_gold()
+    assert resolved.database.query(
+        "select value, run_id - %s from gold.customer_attribute_values order by 1", (first_run,)
+    ) == [("+12125550100", 2), ("Anna", 1), ("Anna L", 1), ("a@a.se", 1)]
+
+
+def test_an_override_of_a_customer_without_records_leaves_no_value(resolved):
+    resolved.add(A, "sales:1", name="Anna")
+    resolved.run_gold()
+    resolved.database.execute("select gold.steward_override(%s, 'name', 'Ann', 'eva', 'x')", (A,))
+    resolved.run_gold()
+    resolved.withdraw("sales:1")
+    resolved.run_gold()
+    assert resolved.golden(A) == {}
+    assert resolved.values(A, "name") == []
+
+
+def test_stored_arrays_of_sources_become_lists(resolved):
+    resolved.add(A, "sales:1", name="Anna")
+    resolved.add(A, "support:1", name="Anna")
+    resolved.run_gold()
+    resolved.database.execute(
+        "alter table gold.customer_attribute_values drop column sources; "
+        "alter table gold.customer_attribute_values rename column source_list to sources; "
+        "alter table gold.customer_attribute_values "
+        "alter column sources type text[] using string_to_array(sources, ',')"
+    )
+    schema = (PROJECT / "db/init/060_gold.sql").read_text(encoding="utf-8")
+    resolved.database.execute(schema)
+    resolved.database.execute(schema)
+    assert resolved.database.query("select sources, source_list from gold.customer_attribute_values") == [
+        (["sales", "support"], "sales,support")
+    ]
 
 
 def test_a_part_of_several_addresses_is_said_by_all_who_say_one_of_them(resolved):

@@ -61,6 +61,20 @@ def test_a_run_that_failed_before_the_events_is_caught_up_by_the_next(resolved):
     assert resolved.events() == [("INSERT", A, None, None)]
 
 
+def test_a_change_whose_version_an_earlier_run_opened_is_told_once(resolved):
+    resolved.add(A, "sales:1", name="Ann")
+    resolved.add(B, "sales:2", name="Bob")
+    resolved.run_gold()
+    resolved.add(A, "sales:1", name="Anna")
+    run_golden_customers.main([])
+    resolved.open_run()
+    resolved.withdraw("sales:2")
+    run_golden_customers.main([])
+    run_golden_history.main([])
+    run_golden_cdc.main([])
+    assert resolved.events()[2:] == [("UPDATE", A, None, ["name"]), ("DELETE", B, None, None)]
+
+
 def test_events_once_written_are_not_written_again(resolved):
     resolved.add(A, "sales:1", name="Ann")
     resolved.run_gold()

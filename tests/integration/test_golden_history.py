@@ -22,6 +22,18 @@ def test_a_change_closes_one_version_and_opens_the_next(resolved):
     ) == [(True,)]
 
 
+def test_keys_that_the_first_load_makes_after_its_rows_are_those_of_the_schema(resolved):
+    keys = (
+        "select conrelid::regclass::text, conname, pg_get_constraintdef(oid) from pg_constraint "
+        "where connamespace = 'gold'::regnamespace order by 1, 2"
+    )
+    indexes = "select indexname, indexdef from pg_indexes where schemaname = 'gold' order by 1"
+    before = resolved.database.query(keys), resolved.database.query(indexes)
+    resolved.add(A, "sales:1", name="Ann")
+    resolved.run_gold()
+    assert (resolved.database.query(keys), resolved.database.query(indexes)) == before
+
+
 def test_a_merged_customer_is_closed_and_says_into_whom(resolved):
     resolved.add(A, "sales:1", name="Ann")
     resolved.add(B, "sales:2", name="Ann")

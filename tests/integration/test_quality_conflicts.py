@@ -40,8 +40,8 @@ def said(database, customer, attribute, value, sources, days, records=2):
     """The value is said by the sources, from the first to the last of two days of March."""
     database.execute(
         "insert into gold.customer_attribute_values (global_customer_id, record_key, first_seen, last_seen, "
-        "record_count, run_id, attribute, rule, is_golden, sources, value) "
-        "values (%s, %s, %s, %s, %s, 1, %s, 'only_value', false, %s, %s)",
+        "record_count, run_id, attribute, rule, is_golden, source_list, value) "
+        "values (%s, %s, %s, %s, %s, 1, %s, 'most_recent', false, %s, %s)",
         (
             customer,
             next(KEYS),
@@ -49,7 +49,7 @@ def said(database, customer, attribute, value, sources, days, records=2):
             f"2026-03-{days[1]:02}",
             records,
             attribute,
-            sources,
+            ",".join(sources),
             value,
         ),
     )
@@ -73,6 +73,8 @@ def found(database):
         ("national_id", "7214469", "1187302", True),
         ("name", "Ann Lee", "Omar Dietz", True),
         ("name", "Ann Lee", "A. Lee", False),
+        ("name", "Ann Lee", "'Ann", False),
+        ("name", "Maria Sol", "Omar Meier", False),  # an initial in common, and not the first
         ("name", "Billy Dube", "WilliamDube", False),
         ("name", "Katherine Moss", "Catherine Price", False),  # sound alike, and people marry
     ],
@@ -92,6 +94,13 @@ def test_a_new_email_is_no_conflict_but_two_in_use_are(store, run_phase):
     said(store, BOB, "email", "two@x.com", ["support"], (3, 7))
     run_phase(CONFLICTS)
     assert found(store) == [(BOB, "alternating_email", "low", ["sales", "support"], 2)]
+
+
+def test_what_is_said_once_alternates_with_nothing(store, run_phase):
+    said(store, ANN, "phone", "+15550001", ["sales"], (1, 9))
+    said(store, ANN, "phone", "+15550002", ["support"], (3, 3), records=1)
+    run_phase(CONFLICTS)
+    assert found(store) == []
 
 
 def test_a_resolved_conflict_leaves_and_others_are_not_touched(store, run_phase):

@@ -93,9 +93,8 @@ def test_a_page_is_whole_and_needs_nothing_else():
     tags = Tags(page)
     assert tags.stack == []
     assert not tags.seen & {"script", "link", "img", "iframe"}
-    assert re.findall(r"(?:src|href)=\"(?!#)", page.replace("xlink:href", "href")) == []
+    assert re.findall(r"(?:src|href)=", page) == []
     assert page.count("<svg ") == 6
-    assert len(set(re.findall(r'\bid="([^"]+)"', page))) > 10
 
 
 def test_the_page_says_the_figures():

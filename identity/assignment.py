@@ -1,0 +1,179 @@
+"""From clusters of records to the customers they are: a pure function of columns; ids stay.
+
+1. An id there was is kept by the cluster that most of its records are in. Records first given the id count before
+   those it got by a merge, so that an un-merge leaves each its own; ties go to the smallest record.
+2. Of several ids that a cluster keeps, the one with most records survives, then the oldest, then the smallest.
+3. A cluster left without an id takes back the one most of its records came with, if nobody lives under it.
+4. The rest are founded by their smallest record, under the first of its ids that nobody lives under.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import md5
+
+import polars as pl
+
+ATTEMPTS = 1000
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """clusters: cluster, customer, record_count, first_record_key, is_opened (nobody lived under the id).
+
+    kept: customer, cluster, of every id there was.
+    """
+
+    clusters: pl.DataFrame
+    kept: pl.DataFrame
+
+
+def founded_id(record_key: int, attempt: int) -> str:
+    """The n-th id that a record can found a customer with, as identity.founded_customer_id has it: a UUID of
+    version 8 (RFC 9562) in hexadecimal digits."""
+    digits = md5(f"customer\x1f{record_key}\x1f{attempt}".encode(), usedforsecurity=False).hexdigest()
+    return f"{digits[:12]}8{digits[13:16]}8{digits[17:]}"
+
+
+def assign(
+    moves: pl.DataFrame, registry: pl.DataFrame, living: Callable[[list[str]], set[str]]
+) -> Assignment:
+    """The customer of each cluster.
+
+    moves: record_key, cluster, old_customer, home_customer (null for a new record). registry: customer, status,
+    record_count, created_run_id of all these. living: which of some ids somebody lives under. Ids are
+    hexadecimal digits.
+    """
+    clusters = moves.group_by("cluster").agg(
+        record_count=pl.len().cast(pl.Int32), first_record_key=pl.col("record_key").min()
+    )
+    kept = _kept_ids(moves)
+    survivors = (
+        kept.join(registry, on="customer")
+        .sort("cluster", "record_count", "created_run_id", "customer", descending=[False, True, False, False])
+        .unique("cluster", keep="first", maintain_order=True)
+        .select("cluster", "customer")
+    )
+    returned = _returned_ids(moves.join(survivors, on="cluster", how="anti"), registry)
+    owned = pl.concat(
+        [
+            survivors.with_columns(is_opened=pl.lit(False)),
+            returned.with_columns(is_opened=pl.lit(True)),
+        ]
+    )
+    founders = clusters.join(owned, on="cluster", how="anti").sort("first_record_key")
+    founded = _founded_ids(founders, set(owned["customer"]), living)
+    owned = pl.concat([owned, founded.with_columns(is_opened=pl.lit(True))])
+    return Assignment(clusters.join(owned, on="cluster", how="left").sort("cluster"), kept)
+
+
+def _kept_ids(moves: pl.DataFrame) -> pl.DataFrame:
+    """customer, cluster: the cluster that keeps each id there was."""
+    return (
+        moves.filter(pl.col("old_customer").is_not_null())
+        .group_by("old_customer", "cluster")
+        .agg(
+            home_count=(pl.col("home_customer") == pl.col("old_customer")).sum(),
+            record_count=pl.len(),
+            first_record_key=pl.col("record_key").min(),
+        )
+        .sort(
+            "old_customer",
+            "home_count",
+            "record_count",
+            "first_record_key",
+            descending=[False, True, True, False],
+        )
+        .unique("old_customer", keep="first", maintain_order=True)
+        .select(customer="old_customer", cluster="cluster")
+    )
+
+
+def _returned_ids(moves: pl.DataFrame, registry: pl.DataFrame) -> pl.DataFrame:
+    """cluster, customer: clusters without an id that take back one that nobody lives under."""
+    return (
+        moves.join(registry.filter(pl.col("status") != "live"), left_on="home_customer", right_on="customer")
+        .group_by("cluster", "home_customer")
+        .agg(record_count=pl.len())
+        .sort("cluster", "record_count", "home_customer", descending=[False, True, False])
+        .unique("cluster", keep="first", maintain_order=True)
+        .sort("home_customer", "record_count", "cluster", descending=[False, True, False])
+        .unique("home_customer", keep="first", maintain_order=True)
+        .select("cluster", customer="home_customer")
+    )
+
+
+def _founded_ids(
+    founders: pl.DataFrame, taken: set[str], living: Callable[[list[str]], set[str]]
+) -> pl.DataFrame:
+    """cluster, customer: clusters under an id of their smallest record."""
+    found = [pl.DataFrame(schema={"cluster": pl.Int64, "customer": pl.String})]
+    for attempt in range(ATTEMPTS):
+        if not founders.height:
+            break
+        ids = [founded_id(key, attempt) for key in founders["first_record_key"]]
+        occupied = taken | living(ids)
+        named = founders.select("cluster", customer=pl.Series(ids, dtype=pl.String))
+        is_free = ~pl.Series([name in occupied for name in ids], dtype=pl.Boolean)
+        found.append(named.filter(is_free))
+        founders = founders.filter(~is_free)
+    return pl.concat(found)
+
+
+def changed_customers(moves: pl.DataFrame, assignment: Assignment, withdrawn: list[str]) -> pl.DataFrame:
+    """One row per customer whose members changed, or an attribute of a member: global_customer_id, status,
+    merged_into, record_count.
+
+    moves: as for `assign`, with is_changed. withdrawn: customers that lost a record at its source.
+    """
+    joined = moves.join(assignment.clusters.select("cluster", "customer"), on="cluster", how="left")
+    moved = joined.filter(pl.col("customer").ne_missing(pl.col("old_customer")))
+    ids = pl.concat(
+        [
+            moved["customer"],
+            moved["old_customer"].drop_nulls(),
+            joined.filter("is_changed")["old_customer"].drop_nulls().alias("customer"),
+            pl.Series("customer", withdrawn, dtype=pl.String),
+        ]
+    ).unique()
+    owners = assignment.clusters.select("cluster", heir="customer")
+    return (
+        ids.to_frame()
+        .join(assignment.clusters.select("customer", "record_count"), on="customer", how="left")
+        .join(assignment.kept.join(owners, on="cluster"), on="customer", how="left")
+        .sort("customer")
+        .select(
+            pl.col("customer").alias("global_customer_id"),
+            pl.when(pl.col("record_count") > 0)
+            .then(pl.lit("live"))
+            .when(pl.col("heir").is_not_null())
+            .then(pl.lit("merged"))
+            .otherwise(pl.lit("closed"))
+            .alias("status"),
+            pl.when(pl.col("record_count").is_null()).then("heir").alias("merged_into"),
+            pl.col("record_count").fill_null(0),
+        )
+    )
+
+
+def splits(moves: pl.DataFrame, assignment: Assignment) -> pl.DataFrame:
+    """One row per split, records that left an id for one opened for them: from_customer_id, into_customer_id,
+    record_count."""
+    opened = assignment.clusters.filter("is_opened").select("cluster", "customer")
+    return (
+        moves.join(opened, on="cluster")
+        .filter(pl.col("old_customer") != pl.col("customer"))
+        .group_by(from_customer_id="old_customer", into_customer_id="customer")
+        .agg(record_count=pl.len().cast(pl.Int32))
+        .sort("from_customer_id", "into_customer_id")
+    )
+
+
+def merges(assignment: Assignment) -> pl.DataFrame:
+    """One row per id of which no record is left: customer, cluster, into_customer, the id of the cluster that
+    most of its records are in."""
+    return (
+        assignment.kept.join(assignment.clusters.select("cluster", into_customer="customer"), on="cluster")
+        .filter(pl.col("customer") != pl.col("into_customer"))
+        .select("customer", "cluster", "into_customer")
+        .sort("customer")
+    )

@@ -1,0 +1,13 @@
+-- One row per compared pair in force of these candidates; decision: 2 merges, 1 is flagged, 0 is rejected.
+select
+    candidates.left_profile_key,
+    candidates.right_profile_key,
+    candidates.match_weight,
+    candidates.total_confidence_score,
+    case candidates.match_decision
+        when 'AUTO_MERGE' then 2
+        when 'FLAG_REVIEW' then 1
+        else 0
+    end::smallint as decision
+from {candidates} as candidates
+where candidates.rule_id >= 0

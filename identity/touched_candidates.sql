@@ -1,0 +1,5 @@
+-- One row per compared pair whose left side is a touched profile.
+select candidates.*
+from touched_profiles
+inner join staging.identity_match_candidates as candidates
+    on touched_profiles.profile_key = candidates.left_profile_key

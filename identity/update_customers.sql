@@ -1,0 +1,24 @@
+-- One row per customer whose members changed, or an attribute of a member.
+insert into identity.customers (
+    global_customer_id,
+    status,
+    merged_into,
+    record_count,
+    created_run_id,
+    run_id
+)
+select
+    changed.global_customer_id,
+    changed.status,
+    changed.merged_into,
+    changed.record_count,
+    changed.created_run_id,
+    changed.run_id
+from changed
+order by changed.global_customer_id
+on conflict (global_customer_id) do update
+    set
+        status = excluded.status,
+        merged_into = excluded.merged_into,
+        record_count = excluded.record_count,
+        run_id = excluded.run_id

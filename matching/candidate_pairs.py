@@ -1,0 +1,290 @@
+"""From blocks of profiles to candidate pairs: a pure function of columns, no database in it.
+
+1. A block is the profiles that have a key in common under one blocking rule. All with all are paired, as far as
+   one of the two is new or the block is to be paired afresh.
+2. A block of more profiles than the rule's limit is capped: everyone in it is paired with its anchors only, the
+   few smallest profile keys, so that its pairs grow with its size and not with the square.
+3. A block that crossed the limit, or whose anchors changed, is paired afresh. So the pairs in force depend on the
+   profiles there are, and not on the order in which they came.
+4. A pair that several rules find is one pair, with all of them.
+
+Memory: 13 bytes per member of a block, and per found pair 8 bytes for each rule that finds it, three times over
+while they are united.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+# A block over its rule's limit pairs everybody with this many of its profiles.
+ANCHORS = 5
+# A found pair is one number: the rows of its sides, then the rule in so many bits.
+RULE_BITS = 5
+MEMBERS = {"rule_id": pl.Int16, "key": pl.Int64, "profile_key": pl.Int64}
+CAPPED = {
+    "rule_id": pl.Int16,
+    "key": pl.Int64,
+    "profile_count": pl.Int64,
+    "anchor_limit": pl.Int64,
+    "anchors": pl.List(pl.Int64),
+}
+SIZES = {"rule_id": pl.Int16, "key": pl.Int64, "profile_count": pl.Int64}
+BLOCK = ["rule_id", "key"]
+PAIR = ["left_profile_key", "right_profile_key"]
+LARGEST = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """pairs: left_profile_key, right_profile_key, rules, rule_id; in order of the keys.
+
+    capped: the capped blocks among those looked at, as CAPPED, and is_afresh. sizes: as SIZES, the blocks looked
+    at that have more than one member. found: rule_id -> pairs it found.
+    """
+
+    pairs: pl.DataFrame
+    capped: pl.DataFrame
+    sizes: pl.DataFrame
+    found: dict[int, int]
+
+    def only_here(self) -> dict[int, int]:
+        """rule_id -> pairs that no other rule found."""
+        alone = self.pairs.filter(pl.col("rules").bitwise_count_ones() == 1)
+        return dict(alone["rule_id"].value_counts().iter_rows())
+
+
+@dataclass(frozen=True)
+class Members:
+    """The members of a rule's blocks: their key, their row among the sorted profile keys, whether they are new.
+
+    In order of the rows. is_new: None where all are.
+    """
+
+    key: np.ndarray
+    row: np.ndarray
+    is_new: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Of a rule's changed blocks, in order of the key: by how much they grew, and what was known of them.
+
+    first_change: the smallest profile key that came or went; up to anchor_limit the anchors are others now.
+    is_partial: of a capped block only the anchors and what is new are among the members, as nothing else is
+    needed; profile_count tells how many there were.
+    """
+
+    key: np.ndarray
+    growth: np.ndarray
+    first_change: np.ndarray
+    was_capped: np.ndarray
+    anchor_limit: np.ndarray
+    profile_count: np.ndarray
+    is_partial: np.ndarray
+
+
+def block_changes(
+    new: pl.DataFrame, dead: pl.DataFrame, capped: pl.DataFrame, limits: dict[int, int]
+) -> pl.DataFrame:
+    """One row per block that profiles came to or went from: rule_id, key, anchors and what Changes holds.
+
+    new, dead: as MEMBERS. capped: as CAPPED, blocks that were capped before; whose anchors are null, they have to
+    be found again.
+    """
+    changes = pl.concat([new.with_columns(change=pl.lit(1)), dead.with_columns(change=pl.lit(-1))])
+    limit = pl.col("rule_id").replace_strict(limits, return_dtype=pl.Int64)
+    return (
+        changes.group_by(BLOCK)
+        .agg(growth=pl.col("change").sum().cast(pl.Int64), first_change=pl.col("profile_key").min())
+        .join(capped, on=BLOCK, how="left")
+        .with_columns(
+            was_capped=pl.col("profile_count").is_not_null(),
+            anchor_limit=pl.when(pl.col("anchors").is_null()).then(LARGEST).otherwise("anchor_limit"),
+            profile_count=pl.col("profile_count").fill_null(0),
+        )
+        .with_columns(
+            # It stays capped, with the same anchors.
+            is_partial=pl.col("anchors").is_not_null()
+            & (pl.col("profile_count") + pl.col("growth") > limit)
+            & (pl.col("first_change") > pl.col("anchor_limit"))
+        )
+        .sort(BLOCK)
+    )
+
+
+def pairs_of_changes(
+    members: pl.DataFrame,
+    new: pl.DataFrame,
+    dead: pl.DataFrame,
+    changes: pl.DataFrame,
+    limits: dict[int, int],
+) -> Candidates:
+    """The pairs of changed blocks that have to be compared.
+
+    changes: as `block_changes` gives it. members: as MEMBERS, all there were of its blocks that are not partial.
+    new, dead: as MEMBERS, what came, of profiles that had no keys before, and what went.
+    """
+    anchors = changes.filter("is_partial").select(*BLOCK, profile_key="anchors").explode("profile_key")
+    left = members.join(dead, on=list(MEMBERS), how="anti")
+    members = pl.concat([part.select(*MEMBERS) for part in (left, anchors, new)]).sort("profile_key")
+    profile_keys, row = np.unique(members["profile_key"].to_numpy(), return_inverse=True)
+    is_new = pl.col("profile_key").is_in(new["profile_key"].unique().implode())
+    members = members.with_columns(row=pl.Series(row), is_new=is_new)
+    of_rule, changes_of = (
+        frame.partition_by("rule_id", as_dict=True, maintain_order=True) for frame in (members, changes)
+    )
+    return candidate_pairs(
+        profile_keys,
+        {
+            rule: Members(*(frame[name].to_numpy() for name in Members.__dataclass_fields__))
+            for (rule,), frame in of_rule.items()
+        },
+        limits,
+        {
+            rule: Changes(*(frame[name].to_numpy() for name in Changes.__dataclass_fields__))
+            for (rule,), frame in changes_of.items()
+        },
+    )
+
+
+def candidate_pairs(
+    profile_keys: np.ndarray,
+    members: dict[int, Members],
+    limits: dict[int, int],
+    changes: dict[int, Changes] | None = None,
+) -> Candidates:
+    """The pairs of the blocks of each rule that have to be compared.
+
+    profile_keys: sorted. members, limits, changes: by rule_id. changes: None where nothing was there before.
+    """
+    found, capped, sizes, counts = [], [], [], {}
+    for rule_id, of_rule in sorted(members.items()):
+        left, right, blocks, anchors = _pair_blocks(
+            of_rule, limits[rule_id], None if changes is None else changes[rule_id]
+        )
+        counts[rule_id] = len(left)
+        pair = left.astype(np.int64) * len(profile_keys) + right
+        found.append(pair << RULE_BITS | (rule_id - 1))
+        capped.append(_capped_blocks(rule_id, anchors, profile_keys))
+        sizes.append(pl.DataFrame(blocks).select(pl.lit(rule_id, pl.Int16).alias("rule_id"), *blocks))
+    every = np.concatenate([np.empty(0, dtype=np.int64), *found])
+    found.clear()
+    return Candidates(
+        _unite(profile_keys, every),
+        pl.concat([pl.DataFrame(schema=CAPPED | {"is_afresh": pl.Boolean}), *capped]),
+        pl.concat([pl.DataFrame(schema=SIZES), *sizes]),
+        counts,
+    )
+
+
+def _unite(profile_keys: np.ndarray, found: np.ndarray) -> pl.DataFrame:
+    """Each found pair once, with the bits of its rules and the first of them."""
+    found.sort()
+    rule = (found & ((1 << RULE_BITS) - 1)).astype(np.int8)
+    pair = found >> RULE_BITS
+    first = np.flatnonzero(_begins(pair))
+    bits = np.left_shift(1, rule, dtype=np.int32)
+    pair, size = pair[first], max(len(profile_keys), 1)
+    left = pair // size
+    return pl.DataFrame(
+        {
+            "left_profile_key": profile_keys[left],
+            "right_profile_key": profile_keys[pair - left * size],
+            "rules": np.bitwise_or.reduceat(bits, first) if len(first) else bits,
+            "rule_id": rule[first].astype(np.int16) + np.int16(1),
+        },
+        schema_overrides={"left_profile_key": pl.Int64, "right_profile_key": pl.Int64},
+    )
+
+
+def _begins(values: np.ndarray) -> np.ndarray:
+    """Of sorted values: whether a value is the first of its kind."""
+    return np.append(True, values[1:] != values[:-1])[: len(values)]
+
+
+def _in_blocks(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places in `key` of what shares its key with another, block by block and in order within it, and the number
+    of its block."""
+    # Not stable, but several times faster than a stable sort; the order within a block is made after.
+    order = np.argsort(key)
+    begins = _begins(key[order])
+    is_alone = begins & np.append(begins[1:], True)[: len(begins)]
+    order, block = order[~is_alone], np.cumsum(begins[~is_alone]) - 1
+    place_bits = max(len(key), 1).bit_length()
+    coded = np.sort(block << place_bits | order)
+    return coded & ((1 << place_bits) - 1), coded >> place_bits
+
+
+def _pair_blocks(members: Members, limit: int, changes: Changes | None) -> tuple:
+    """Rows of the left and right sides of one rule's pairs, its blocks (key, profile_count), and its capped
+    blocks (key, profile_count, the row of an anchor, is_afresh)."""
+    order, block = _in_blocks(members.key)
+    row = members.row[order]
+    first = np.flatnonzero(_begins(block))
+    key = members.key[order[first]]
+    here = np.diff(first, append=len(block))
+    size, is_afresh = here, np.ones(len(first), dtype=bool)
+    if changes is not None:
+        known = np.searchsorted(changes.key, key)
+        size = np.where(changes.is_partial[known], (changes.profile_count + changes.growth)[known], here)
+        is_afresh = (size > limit) != changes.was_capped[known]
+        is_afresh |= (size > limit) & (changes.first_change[known] <= changes.anchor_limit[known])
+    is_capped = size > limit
+    place = np.arange(len(block)) - first[block]
+    partners = here[block] - 1 - place
+    partners[is_capped[block] & (place >= ANCHORS)] = 0
+    left = np.repeat(np.arange(len(block)), partners)
+    right = left + 1 + np.arange(len(left)) - np.repeat(np.cumsum(partners) - partners, partners)
+    if changes is not None and members.is_new is not None:
+        is_new = members.is_new[order]
+        kept = is_afresh[block[left]] | is_new[left] | is_new[right]
+        left, right = left[kept], right[kept]
+    anchors = np.flatnonzero(is_capped[block] & (place < ANCHORS))
+    capped = {
+        "key": key[block[anchors]],
+        "profile_count": size[block[anchors]],
+        "anchor": row[anchors],
+        "is_afresh": is_afresh[block[anchors]],
+    }
+    return row[left], row[right], {"key": key, "profile_count": size}, capped
+
+
+def _capped_blocks(rule_id: int, anchors: dict[str, np.ndarray], profile_keys: np.ndarray) -> pl.DataFrame:
+    """One row per capped block, as CAPPED and is_afresh, of one row per anchor."""
+    rows = pl.DataFrame(anchors | {"anchor": profile_keys[anchors["anchor"]]})
+    return (
+        rows.group_by("key", maintain_order=True)
+        .agg(
+            pl.col("profile_count").first(),
+            pl.col("anchor").last().alias("anchor_limit"),
+            pl.col("anchor").alias("anchors"),
+            pl.col("is_afresh").first(),
+        )
+        .select(
+            pl.lit(rule_id, pl.Int16).alias("rule_id"),
+            *(pl.col(name).cast(kind) for name, kind in CAPPED.items() if name != "rule_id"),
+            "is_afresh",
+        )
+    )
+
+
+def pairs_in_blocks(pairs: pl.DataFrame, blocks: pl.DataFrame) -> pl.DataFrame:
+    """One row per pair and block that both of its sides belong to: left_profile_key, right_profile_key, rule_id,
+    key.
+
+    pairs: left_profile_key, right_profile_key. blocks: as MEMBERS.
+    """
+    left, right = (blocks.select(*BLOCK, pl.col("profile_key").alias(side)) for side in PAIR)
+    return pairs.join(left, on="left_profile_key").join(right, on=["right_profile_key", *BLOCK])
+
+
+def unsupported(pairs: pl.DataFrame, shared: pl.DataFrame, capped: pl.DataFrame) -> pl.DataFrame:
+    """Those of the pairs that no rule finds: in each block they share, the left one is past the anchors.
+
+    shared: as `pairs_in_blocks` gives it, of all their blocks. capped: rule_id, key, anchor_limit of those blocks
+    that are capped.
+    """
+    limits = shared.join(capped, on=BLOCK, how="left")
+    is_found = pl.col("anchor_limit").is_null() | (pl.col("left_profile_key") <= pl.col("anchor_limit"))
+    return pairs.join(limits.filter(is_found), on=PAIR, how="anti", maintain_order="left")

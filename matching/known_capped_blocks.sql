@@ -1,0 +1,14 @@
+-- One row per given block that was capped before.
+select
+    capped_blocks.rule_id,
+    capped_blocks.key,
+    capped_blocks.profile_count,
+    capped_blocks.anchor_limit,
+    array_to_string(capped_blocks.anchors, ' ') as anchors
+from
+    unnest(%(rule_ids)s::smallint[], %(keys)s::bigint[])
+        as block (rule_id, key)
+inner join staging.capped_blocks
+    on
+        block.rule_id = capped_blocks.rule_id
+        and block.key = capped_blocks.key

@@ -1,0 +1,6 @@
+-- One row per pair that is compared again: its former comparison goes.
+delete from staging.identity_match_candidates as candidates
+using recompared
+where
+    candidates.left_profile_key = recompared.left_profile_key
+    and candidates.right_profile_key = recompared.right_profile_key
