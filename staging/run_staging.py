@@ -177,7 +177,6 @@ def read_lines(reader: Cursor, source: dict, object_ids: list[int]) -> "pl.DataF
         "is_deleted": pl.Boolean,
     }
     lines = copy_out_numbers(reader, query, schema, (object_ids,))
-    # On the wire a time is its distance from 2000 in microseconds.
     lines = lines.with_columns(event_ts=pl.lit(EPOCH) + pl.col("event_ts").cast(pl.Duration("us")))
     return mark_latest(lines.sort("object_id", "line_number"), delivery)
 
