@@ -286,8 +286,9 @@ def copy_out_numbers(
 ) -> "pl.DataFrame":
     """As `copy_out`, of numbers none of which is null, in a third of its time: by COPY's binary format.
 
-    The types must be those of the query's columns (int2, int4, int8, float4, float8, bool). Raises ValueError
-    where they are not, or where there is a null.
+    The types must be those of the query's columns (int2, int4, int8, float4, float8, bool; Int64 for a
+    timestamptz, which comes as microseconds from 2000 on). Raises ValueError where they are not, or where there
+    is a null.
     """
     import numpy as np
     import polars as pl

@@ -121,7 +121,7 @@ def profile_changes(arrivals: "pl.DataFrame", departures: "pl.DataFrame") -> "pl
 
 def write_changes(work: Phase, changes: "pl.DataFrame") -> None:
     """Bring match_profiles up to date."""
-    with bulk_load(work.cursor, PROFILES):
+    with bulk_load(work.cursor, PROFILES, with_keys=True):
         if is_empty(work.cursor, PROFILES):
             profiles = changes.rename({"change": "record_count"}).with_columns(run_id=work.run_id)
             copy_in(work.cursor, PROFILES, profiles)

@@ -84,7 +84,7 @@ def stage_all(work: Phase) -> None:
         work.progress(sum(rows for _, objects in jobs for _, rows in objects)) as bar,
         connect() as reader_connection,
         reader_connection.cursor() as reader,
-        bulk_load(work.cursor, *tables),
+        bulk_load(work.cursor, *tables, with_keys=True),
         ThreadPoolExecutor(1) as writer,
         ThreadPoolExecutor(CLEANERS) as cleaners,
     ):
@@ -177,7 +177,6 @@ def read_lines(reader: Cursor, source: dict, object_ids: list[int]) -> "pl.DataF
         "is_deleted": pl.Boolean,
     }
     lines = copy_out_numbers(reader, query, schema, (object_ids,))
-    # On the wire a time is its distance from 2000 in microseconds.
     lines = lines.with_columns(event_ts=pl.lit(EPOCH) + pl.col("event_ts").cast(pl.Duration("us")))
     return mark_latest(lines.sort("object_id", "line_number"), delivery)
 
@@ -204,7 +203,7 @@ def write_records(work: Phase, cleaned: list[tuple[dict, "pl.DataFrame"]], empty
     written = 0
     for source, records in cleaned:
         table = f"staging.{source['staging_table']}"
-        records = records.with_columns(run_id=work.run_id).sort("record_key")
+        records = records.with_columns(run_id=work.run_id)
         written += copy_in(work.cursor, table, records) if table in empty else upsert(work, table, records)
     return written
 

@@ -158,6 +158,16 @@ declare
     queue_comment text := obj_description(
         to_regclass('gold.steward_review_queue'), 'pg_class'
     );
+    resolved_run_id integer := coalesce(
+        (
+            select watermarks.run_id
+            from identity.ingestion_watermarks as watermarks
+            where
+                watermarks.phase = 'run_identity_resolution'
+                and watermarks.upstream = 'staging.identity_inputs'
+        ),
+        0
+    );
 begin
     if (
         select pg_class.relkind <> 'r'
@@ -190,13 +200,14 @@ begin
             'where records.run_id > $1 and not known.is_deleted',
             source.staging_table
         ) using source.counted_run_id;
+        -- Phase 6 takes what came after its mark, by the run of phase 3 now.
         execute format(
             'update staging.%I as records set run_id = known.run_id '
             'from staging.united_records as known '
             'where records.record_key = known.record_key '
-            'and records.run_id < known.run_id',
+            'and records.run_id <= $1 and known.run_id > $1',
             source.staging_table
-        );
+        ) using resolved_run_id;
     end loop;
     perform staging.create_identity_inputs();
     drop table staging.united_records;

@@ -33,7 +33,7 @@ PLACEHOLDER = rf"(?i)^(?:\+?(?:{ONE_DIGIT}|{COUNTING})|{NO_PHONE}|[x?*+]*|0+)$"
 PLACEHOLDER_E164 = rf"{COUNTRY_CODE}(?:{ONE_DIGIT}|{COUNTING}|[0-9]*0{{7}})$"
 
 COUNTRY_CODE_FOR_REGION = {
-    region: phonenumbers.country_code_for_region(region) for region in phonenumbers.SUPPORTED_REGIONS
+    region: code for code, regions in COUNTRY_CODE_TO_REGION_CODE.items() for region in regions
 }
 
 PARSE_REASONS = {

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from db.postgres import bulk_load, connect, copy_in, copy_out, copy_out_numbers
+from db.postgres import bulk_load, connect, copy_in, copy_out, copy_out_lines, copy_out_numbers
 
 TABLE = (
     "create temp table copied (number bigint, small smallint, share real, yes boolean, said text, born date, "
@@ -68,6 +68,13 @@ def test_numbers_of_no_rows(cursor):
 def test_numbers_that_are_not_what_was_said_are_refused(cursor, query):
     with pytest.raises(ValueError, match="other types"):
         copy_out_numbers(cursor, query, {"number": pl.Int64})
+
+
+def test_json_lines_come_out_as_they_are_but_for_white_space(cursor):
+    lines = [r'{"a": "back\\slash, \n and \u00e9 \\t"}', '{"a":\t"tab",\r "b": "é"}', "{}"]
+    copy_in(cursor, "pg_temp.copied", pl.DataFrame({"said": lines}))
+    out = copy_out_lines(cursor, "select said from copied")
+    assert out.decode().splitlines() == [lines[0], lines[1].replace("\t", " ").replace("\r", " "), "{}"]
 
 
 def test_rows_of_a_first_load_need_no_marks_by_their_readers(database, cursor):
