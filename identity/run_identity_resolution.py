@@ -9,13 +9,14 @@ Usage: python identity/run_identity_resolution.py
 """
 
 import argparse
+from concurrent.futures import ThreadPoolExecutor
 from math import log2
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from db.errors import run_script
 from db.phase import Phase, phase
-from db.postgres import bulk_load, copy_in, copy_out, copy_out_numbers, run_file
+from db.postgres import bulk_load, connect, copy_in, copy_out, copy_out_numbers, run_file
 from db.settings import settings
 
 if TYPE_CHECKING:
@@ -135,21 +136,11 @@ def read_sql(name: str, **tables: str) -> str:
     return (HERE / f"{name}.sql").read_text(encoding="utf-8").format(**tables)
 
 
-def cluster_touched(
-    work: Phase, parameters: dict, everything: bool
-) -> "tuple[pl.DataFrame, pl.DataFrame, Resolution]":
-    """Read what is touched, and cluster it: the records, the compared pairs, and the clusters.
-
-    Memory: about 250 bytes a record and 60 a compared pair of what is touched.
-    """
+def read_records(work: Phase, parameters: dict, everything: bool) -> "pl.DataFrame":
+    """The live records to cluster, with the customer each is in."""
     import polars as pl
 
-    from identity.resolution import resolve
-
-    def touched(table: str, name: str) -> str:
-        return table if everything else f"({read_sql(name)})"
-
-    records = copy_out(
+    return copy_out(
         work.cursor,
         read_sql("live_records" if everything else "touched_records"),
         {
@@ -166,9 +157,15 @@ def cluster_touched(
         },
         parameters,
     ).with_columns(pl.col("is_changed") == "t")
-    pairs = copy_out_numbers(
-        work.cursor,
-        read_sql("compared_pairs", candidates=touched(CANDIDATES, "touched_candidates")),
+
+
+def read_pairs(cursor, candidates: str) -> "pl.DataFrame":
+    """The compared pairs in force among these candidates, a table or a query in brackets."""
+    import polars as pl
+
+    return copy_out_numbers(
+        cursor,
+        read_sql("compared_pairs", candidates=candidates),
         {
             "left_profile_key": pl.Int64,
             "right_profile_key": pl.Int64,
@@ -177,6 +174,35 @@ def cluster_touched(
             "decision": pl.Int16,
         },
     )
+
+
+def read_all_pairs() -> "pl.DataFrame":
+    """All compared pairs in force, over a connection of its own."""
+    with connect() as connection, connection.cursor() as cursor:
+        return read_pairs(cursor, CANDIDATES)
+
+
+def cluster_touched(
+    work: Phase, parameters: dict, everything: bool
+) -> "tuple[pl.DataFrame, pl.DataFrame, Resolution]":
+    """Read what is touched, and cluster it: the records, the compared pairs, and the clusters.
+
+    Memory: about 250 bytes a record and 60 a compared pair of what is touched.
+    """
+    import polars as pl
+
+    from identity.resolution import resolve
+
+    def touched(table: str, name: str) -> str:
+        return table if everything else f"({read_sql(name)})"
+
+    # What is touched stands in temporary tables; all there is can be read over two connections at once.
+    with ThreadPoolExecutor(1) as aside:
+        reading = aside.submit(read_all_pairs) if everything else None
+        records = read_records(work, parameters, everything)
+        pairs = (
+            reading.result() if everything else read_pairs(work.cursor, f"({read_sql('touched_candidates')})")
+        )
     traits = copy_out(
         work.cursor,
         read_sql("profile_traits", profiles=touched(PROFILES, "touched_match_profiles")),
