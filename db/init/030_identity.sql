@@ -75,6 +75,7 @@ begin
             set profile_key = inputs.profile_key
             from staging.identity_inputs as inputs
             where map.record_key = inputs.record_key;
+            analyze identity.customer_identity_map;
         end if;
     end if;
 end
