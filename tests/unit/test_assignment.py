@@ -1,0 +1,80 @@
+"""Clusters take over the ids their records had: literal rows in, literal customers out."""
+
+import polars as pl
+
+from identity.assignment import assign, changed_customers, founded_id, merges, splits
+
+A, B = "a" * 32, "b" * 32
+
+
+def moves(*rows: tuple) -> pl.DataFrame:
+    """record_key, cluster, old_customer, home_customer of each record; none of them changed at its source."""
+    names = ("record_key", "cluster", "old_customer", "home_customer")
+    kinds = (pl.Int64, pl.Int64, pl.String, pl.String)
+    frame = pl.DataFrame(rows, schema=dict(zip(names, kinds, strict=True)), orient="row")
+    return frame.with_columns(is_changed=pl.lit(False))
+
+
+def registry(*rows: tuple) -> pl.DataFrame:
+    """customer, status, record_count, created_run_id."""
+    names = ("customer", "status", "record_count", "created_run_id")
+    kinds = (pl.String, pl.String, pl.Int32, pl.Int32)
+    return pl.DataFrame(rows, schema=dict(zip(names, kinds, strict=True)), orient="row")
+
+
+def owners(assignment) -> dict[int, str]:
+    return dict(assignment.clusters.select("cluster", "customer").rows())
+
+
+def nobody(ids: list[str]) -> set[str]:
+    return set()
+
+
+def test_a_new_cluster_is_founded_by_its_smallest_record():
+    made = assign(moves((7, 1, None, None), (5, 1, None, None)), registry(), nobody)
+    assert owners(made) == {1: founded_id(5, 0)}
+    assert made.clusters["is_opened"].to_list() == [True]
+
+
+def test_an_id_that_somebody_lives_under_is_not_founded_again():
+    first = founded_id(5, 0)
+    made = assign(moves((5, 1, None, None)), registry(), lambda ids: {first} & set(ids))
+    assert owners(made) == {1: founded_id(5, 1)}
+
+
+def test_of_two_that_merge_the_larger_survives_then_the_older_then_the_smaller():
+    together = moves((1, 1, A, A), (2, 1, B, B))
+    for known, survivor in (
+        (((A, "live", 1, 1), (B, "live", 2, 1)), B),
+        (((A, "live", 1, 2), (B, "live", 1, 1)), B),
+        (((A, "live", 1, 1), (B, "live", 1, 1)), A),
+    ):
+        made = assign(together, registry(*known), nobody)
+        assert owners(made) == {1: survivor}
+        assert merges(made)["into_customer"].to_list() == [survivor]
+
+
+def test_a_split_keeps_the_id_where_most_records_are_and_opens_another():
+    parted = moves((1, 1, A, A), (2, 1, A, A), (3, 3, A, A))
+    made = assign(parted, registry((A, "live", 3, 1)), nobody)
+    assert owners(made) == {1: A, 3: founded_id(3, 0)}
+    assert splits(parted, made).rows() == [(A, founded_id(3, 0), 1)]
+    assert set(changed_customers(parted, made, [])["global_customer_id"]) == {A, founded_id(3, 0)}
+
+
+def test_an_unmerge_gives_back_the_id_the_records_came_with():
+    parted = moves((1, 1, A, A), (2, 2, A, B), (3, 2, A, B))
+    made = assign(parted, registry((A, "live", 3, 1), (B, "merged", 0, 1)), nobody)
+    # A's own record outweighs the two that came by the merge.
+    assert owners(made) == {1: A, 2: B}
+
+
+def test_a_customer_without_records_is_merged_or_closed():
+    together = moves((1, 1, A, A), (2, 1, B, B))
+    made = assign(together, registry((A, "live", 2, 1), (B, "live", 1, 1)), nobody)
+    changed = changed_customers(together, made, ["c" * 32])
+    assert {row[0]: row[1:] for row in changed.rows()} == {
+        A: ("live", None, 2),
+        B: ("merged", A, 0),
+        "c" * 32: ("closed", None, 0),
+    }
