@@ -105,6 +105,25 @@ def is_empty(cursor: Cursor, table: str) -> bool:
     return cursor.fetchone()[0]
 
 
+def estimated_rows(cursor: Cursor, table: str) -> float:
+    """About how many rows `schema.table` has, as the planner believes."""
+    cursor.execute("select reltuples from pg_class where oid = %s::regclass", (table,))
+    return cursor.fetchone()[0]
+
+
+def prefer_lookups(cursor: Cursor) -> None:
+    """Have rows looked up by indexes for the rest of the transaction, where few are wanted.
+
+    How many rows share a value, or how far a graph leads, the planner cannot know; it would read them all.
+    """
+    cursor.execute("set local enable_hashjoin = off; set local enable_mergejoin = off")
+
+
+def array_text(values: "pl.Series") -> str:
+    """Numbers, ids or row addresses as PostgreSQL writes an array: one word to it, where a list is one for each."""
+    return "{" + ",".join(f'"{value}"' for value in values) + "}"
+
+
 @contextmanager
 def bulk_load(cursor: Cursor, *tables: str, with_keys: bool = False) -> Iterator[None]:
     """Fill tables (`schema.table`); those that are empty get their secondary indexes after the rows are in.
@@ -177,13 +196,15 @@ def copy_in(cursor: Cursor, table: str, frame: "pl.DataFrame") -> int:
     """
     if frame.height == 0:
         return 0
+    import polars as pl
     from pgpq import ArrowToPostgresBinaryEncoder
 
     columns = SQL(", ").join(map(Identifier, frame.columns))
     statement = SQL("copy {} ({}) from stdin (format binary, freeze {})").format(
         table_identifier(table), columns, SQL("true" if table in _emptied else "false")
     )
-    rows = frame.select(_as_wanted(cursor, table, frame)).to_arrow(compat_level=_compat_level())
+    # Arrow's plain types are those that the encoder knows.
+    rows = frame.select(_as_wanted(cursor, table, frame)).to_arrow(compat_level=pl.CompatLevel.oldest())
     encoder = ArrowToPostgresBinaryEncoder(rows.schema)
 
     def encoded() -> Iterator[bytes]:
@@ -194,13 +215,6 @@ def copy_in(cursor: Cursor, table: str, frame: "pl.DataFrame") -> int:
 
     cursor.copy_expert(statement, _Stream(encoded()), size=COPY_BYTES)
     return frame.height
-
-
-def _compat_level():
-    """Arrow's plain types, which are those that the encoder knows."""
-    import polars as pl
-
-    return pl.CompatLevel.oldest()
 
 
 def _as_wanted(cursor: Cursor, table: str, frame: "pl.DataFrame") -> "list[pl.Expr]":

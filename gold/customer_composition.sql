@@ -12,15 +12,20 @@ left join gold.quality_sources
 group by members.global_customer_id;
 
 update changed_compositions
-set
-    profile_count = (
-        select count(distinct inputs.profile_key)
-        from identity.customer_identity_map as map
-        inner join staging.identity_inputs as inputs
-            on map.record_key = inputs.record_key
-        where map.global_customer_id = changed_compositions.global_customer_id
-    )
-where changed_compositions.record_count >= %(large)s;
+set profile_count = counted.profile_count
+from (
+    select
+        large.global_customer_id,
+        count(distinct inputs.profile_key) as profile_count
+    from changed_compositions as large
+    inner join identity.customer_identity_map as map
+        on large.global_customer_id = map.global_customer_id
+    inner join staging.identity_inputs as inputs
+        on map.record_key = inputs.record_key
+    where large.record_count >= %(large)s
+    group by large.global_customer_id
+) as counted
+where changed_compositions.global_customer_id = counted.global_customer_id;
 
 with former_compositions as (
     delete from gold.customer_composition as known

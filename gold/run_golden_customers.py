@@ -21,7 +21,17 @@ from psycopg2.sql import SQL
 
 from db.errors import ConfigurationError, run_script
 from db.phase import Phase, phase
-from db.postgres import bulk_load, connect, copy_in, copy_out, copy_out_numbers, run_file, table_identifier
+from db.postgres import (
+    array_text,
+    bulk_load,
+    connect,
+    copy_in,
+    copy_out,
+    copy_out_numbers,
+    estimated_rows,
+    run_file,
+    table_identifier,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -133,8 +143,7 @@ def _make_slice(work: Phase, chains: "Chains", slice_: dict[str, int], aside: Ex
 
 def _is_most(cursor: Cursor, slice_: dict[str, int]) -> bool:
     """Whether a slice is so great a part of all customers, who fit in one, that all records are read for it."""
-    cursor.execute("select reltuples from pg_class where oid = 'identity.customers'::regclass")
-    (customer_count,) = cursor.fetchone()
+    customer_count = estimated_rows(cursor, UPSTREAM)
     touched_count = slice_["last"] - slice_["first"] + 1
     return customer_count <= SLICE and touched_count > customer_count * MOST
 
@@ -157,7 +166,7 @@ def _records(cursor: Cursor, members: "pl.DataFrame") -> "pl.DataFrame":
     """The records of the members."""
     import polars as pl
 
-    keys = [_array(some["record_key"]) for some in members.iter_slices(KEYS)] or ["{}"]
+    keys = [array_text(some["record_key"]) for some in members.iter_slices(KEYS)] or ["{}"]
     return pl.concat(_copied_records(cursor, some) for some in keys)
 
 
@@ -233,15 +242,10 @@ def _write(
         if old.height:
             work.cursor.execute(
                 SQL("delete from {} where ctid = any(%s::tid[])").format(table_identifier(table)),
-                (_array(old["row_address"]),),
+                (array_text(old["row_address"]),),
             )
         rows = new.join(ids, on="customer", maintain_order="left").drop("customer")
         copy_in(work.cursor, table, rows.with_columns(run_id=pl.lit(work.run_id)))
-
-
-def _array(values: "pl.Series") -> str:
-    """Numbers or row addresses as PostgreSQL writes an array: one word to it, where a list is one for each."""
-    return "{" + ",".join(f'"{value}"' for value in values) + "}"
 
 
 def main(argv: list[str] | None = None) -> int:

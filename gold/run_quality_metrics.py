@@ -13,10 +13,11 @@ from psycopg2.sql import SQL, Composed, Identifier, Literal
 
 from db.errors import run_script
 from db.phase import Phase, phase
-from db.postgres import bulk_load, run_file, table_identifier
+from db.postgres import bulk_load, is_empty, run_file, table_identifier
 
 HERE = Path(__file__).resolve().parent
 
+COMPOSITION = "gold.customer_composition"
 # Customers of this many records have their distinct profiles counted.
 LARGE_CUSTOMER = 20
 # Drift: the runs looked back on, the least of them to say anything, and the least records behind a share.
@@ -186,12 +187,11 @@ CHANGED_MEMBERS = (
 
 def count_customers(work: Phase, mark: int) -> int:
     """Count the changed customers anew in gold.customer_composition and its totals; returns how many."""
-    work.cursor.execute("select not exists (select from gold.customer_composition)")
-    is_first = mark == 0 and work.cursor.fetchone()[0]
     # The first time all are counted.
+    is_first = mark == 0 and is_empty(work.cursor, COMPOSITION)
     members = "identity.customer_identity_map" if is_first else CHANGED_MEMBERS
     statement = (HERE / "customer_composition.sql").read_text(encoding="utf-8")
-    with bulk_load(work.cursor, "gold.customer_composition", with_keys=True):
+    with bulk_load(work.cursor, COMPOSITION, with_keys=True):
         work.cursor.execute(
             statement.replace("from {members}", f"from {members}"), {"mark": mark, "large": LARGE_CUSTOMER}
         )

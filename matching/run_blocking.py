@@ -22,7 +22,18 @@ from psycopg2.sql import SQL, Composed, Identifier, Literal
 
 from db.errors import ConfigurationError, run_script
 from db.phase import Phase, phase
-from db.postgres import bulk_load, connect, copy_in, copy_out, copy_out_numbers, run_file
+from db.postgres import (
+    array_text,
+    bulk_load,
+    connect,
+    copy_in,
+    copy_out,
+    copy_out_numbers,
+    estimated_rows,
+    is_empty,
+    prefer_lookups,
+    run_file,
+)
 from matching.blocking import COLUMNS, parse_term, read_blocking
 
 if TYPE_CHECKING:
@@ -68,12 +79,11 @@ def block(work: Phase) -> None:
         work.skip("no new profiles")
         return
     rules = Rules(work.cursor)
-    work.cursor.execute(f"select not exists (select from {KEYS})")
-    (is_first_load,) = work.cursor.fetchone()
+    is_first_load = is_empty(work.cursor, KEYS)
     if is_first_load:
         candidates, withdrawn = pair_everything(work, rules), None
     else:
-        few = are_few(work)
+        few = work.rows_in < FEW * estimated_rows(work.cursor, KEYS)
         if few:
             prefer_lookups(work.cursor)
         candidates, withdrawn = pair_changes(work, rules, mark, few)
@@ -289,7 +299,7 @@ def read_members(blocks: "pl.DataFrame", few: bool) -> "pl.DataFrame":
 
     lookup = SQL((HERE / "block_members.sql").read_text(encoding="utf-8"))
     branches = [
-        lookup.format(rule_id=Literal(rule_id), keys=Literal(listed(of_rule["key"])))
+        lookup.format(rule_id=Literal(rule_id), keys=Literal(array_text(of_rule["key"])))
         for (rule_id,), of_rule in blocks.partition_by("rule_id", as_dict=True).items()
     ]
     if not branches:
@@ -300,14 +310,9 @@ def read_members(blocks: "pl.DataFrame", few: bool) -> "pl.DataFrame":
         return copy_out_numbers(cursor, SQL("\nunion all\n").join(branches), MEMBERS)
 
 
-def listed(numbers: "pl.Series") -> str:
-    """Numbers as an array, as PostgreSQL writes it."""
-    return f"{{{numbers.cast(str).str.join(',').item()}}}"
-
-
 def listed_blocks(blocks: "pl.DataFrame") -> dict[str, str]:
     """rule_ids and keys of blocks, as parameters."""
-    return {"rule_ids": listed(blocks["rule_id"]), "keys": listed(blocks["key"])}
+    return {"rule_ids": array_text(blocks["rule_id"]), "keys": array_text(blocks["key"])}
 
 
 def store_all_keys(work: Phase, parts: "list[Future[pl.DataFrame]]") -> None:
@@ -337,20 +342,6 @@ def index_keys(work: Phase, rule_ids: set[int]) -> None:
     """See to it that the keys of these rules have their index."""
     work.cursor.execute("select staging.index_blocking_keys(%s::smallint[])", (sorted(rule_ids),))
     work.refresh_statistics(KEYS)
-
-
-def are_few(work: Phase) -> bool:
-    """Whether few profiles are new."""
-    work.cursor.execute("select reltuples from pg_class where oid = %s::regclass", (KEYS,))
-    return work.rows_in < FEW * work.cursor.fetchone()[0]
-
-
-def prefer_lookups(cursor: Cursor) -> None:
-    """Have blocks looked up by the indexes of their keys.
-
-    The planner cannot know how many profiles share a key, and would read those of all blocks.
-    """
-    cursor.execute("set local enable_hashjoin = off; set local enable_mergejoin = off")
 
 
 def many_names(members: dict, names, own: list[int], sizes: "pl.DataFrame") -> "pl.DataFrame":
@@ -415,7 +406,7 @@ def no_longer_found(
     nothing = candidates.pairs.clear()
     if not reshaped.height:
         return nothing
-    profile_keys = {"profile_keys": listed(reshaped["profile_key"].unique().sort())}
+    profile_keys = {"profile_keys": array_text(reshaped["profile_key"].unique().sort())}
     compared = copy_out_numbers(
         work.cursor,
         (HERE / "compared_pairs.sql").read_text(encoding="utf-8"),

@@ -243,7 +243,6 @@ end
 $function$;
 
 drop function if exists staging.blocking_keys_sql();
-drop function if exists staging.blocking_key_columns_sql(smallint[]);
 
 -- One row per rule that says something about a profile.
 create or replace function staging.keys_by_rule(keys staging.blocking_keys)
@@ -290,7 +289,6 @@ end
 $function$;
 
 -- Forget all keys and what was found by them, for rules that changed.
-drop function if exists staging.drop_key_indexes();
 create or replace function staging.drop_blocking_keys()
 returns void
 language plpgsql

@@ -40,8 +40,6 @@ begin
 end
 $function$;
 
-drop function if exists staging.list_unsupported_pairs(integer);
-
 -- What no rule finds any more is not compared, though it was listed before.
 create or replace function staging.unlist_unsupported_pairs(this_run integer)
 returns void
