@@ -282,16 +282,17 @@ class EmbeddedStores:
             value.replace('"', '""')
             for value in (self.settings.minio_root_user, self.settings.minio_root_password)
         )
+        folder = str(self.home / "lake").replace("'", "''")
         return self._rclone_server(
             "The object store",
             "s3",
+            # An object's MD5, its ETag, is worked out once and kept; else every listing reads all objects.
+            f":hasher,hashes=md5,max_age=off,remote='{folder}':",
             self.settings.minio_port,
             "MINIO_PORT",
             {"RCLONE_AUTH_KEY": f'"{user},{password}"', "RCLONE_CACHE_DIR": str(self.home / "lake_hashes")},
             # Objects that come another way than through this server are seen after a second.
             ("--dir-cache-time", "1s"),
-            # An object's MD5, its ETag, is worked out once and kept; else every listing reads all objects.
-            overlay="hasher",
         )
 
     @cached_property
@@ -304,6 +305,7 @@ class EmbeddedStores:
         return self._rclone_server(
             "The lake's browser",
             "http",
+            str(self.home / "lake"),
             self.settings.minio_console_port,
             "MINIO_CONSOLE_PORT",
             credentials,
@@ -356,16 +358,12 @@ class EmbeddedStores:
         self,
         title: str,
         kind: str,
+        folder: str,
         port: int,
         port_setting: str,
         credentials: dict[str, str],
         flags: tuple[str, ...],
-        overlay: str | None = None,
     ) -> Server:
-        folder = str(self.home / "lake")
-        if overlay:
-            quoted = folder.replace("'", "''")
-            folder = f":{overlay},hashes=md5,max_age=off,remote='{quoted}':"
         address = ("--addr", f"127.0.0.1:{port}", "--config", os.devnull)
         return Server(
             title=title,

@@ -15,6 +15,7 @@ import runpy
 import select
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from db.errors import run_script
@@ -49,11 +50,13 @@ class Fork:
 
     def load(self) -> None:
         """Let it load libraries while it waits."""
-        os.write(self.tell, b"load\n")
+        with suppress(BrokenPipeError):
+            os.write(self.tell, b"load\n")
 
     def begin(self, run_id: int) -> None:
-        """Let it run its script, as part of a run if there is one open; returns when it does."""
-        os.write(self.tell, b"%d\n" % run_id)
+        """Let it run its script, as part of a run if there is one open; returns when it does, or has been ended."""
+        with suppress(BrokenPipeError):
+            os.write(self.tell, b"%d\n" % run_id)
         os.close(self.tell)
         os.read(self.hear, 1)
 
@@ -120,7 +123,8 @@ def main(argv: list[str] | None = None) -> int:
             if number and title != announced and not settings.mdm_quiet:
                 print(f"Phase {number}: {title}", flush=True)
             announced = title
-            working = ahead or Fork(command)
+            # Its turn has come: what is interrupted from here on has no one to dismiss.
+            working, ahead = ahead or Fork(command), None
             working.begin(run_id)
             ahead = Fork(steps[place + 1][2]) if place + 1 < len(steps) else None
             if ahead and ahead.needs_libraries() and not working.ends_within(AT_ONCE):

@@ -28,10 +28,10 @@ class Assignment:
 
 
 def founded_id(record_key: int, attempt: int) -> str:
-    """The n-th id that a record can found a customer with, as identity.founded_customer_id has it: a UUID of
-    version 8 (RFC 9562) in hexadecimal digits."""
+    """The n-th id that a record can found a customer with: a UUID of version 8 (RFC 9562), so that the same
+    records get the same ids."""
     digits = md5(f"customer\x1f{record_key}\x1f{attempt}".encode(), usedforsecurity=False).hexdigest()
-    return f"{digits[:12]}8{digits[13:16]}8{digits[17:]}"
+    return f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 
 def assign(
@@ -40,8 +40,7 @@ def assign(
     """The customer of each cluster.
 
     moves: record_key, cluster, old_customer, home_customer (null for a new record). registry: customer, status,
-    record_count, created_run_id of all these. living: which of some ids somebody lives under. Ids are
-    hexadecimal digits.
+    record_count, created_run_id of all these. living: which of some ids somebody lives under.
     """
     clusters = moves.group_by("cluster").agg(
         record_count=pl.len().cast(pl.Int32), first_record_key=pl.col("record_key").min()

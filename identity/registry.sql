@@ -1,9 +1,9 @@
--- One row per id in wanted_ids that was ever given.
+-- One row per given id that was ever given to a customer.
 select
-    replace(customers.global_customer_id::text, '-', '') as customer,
+    customers.global_customer_id as customer,
     customers.status,
     customers.record_count,
     customers.created_run_id
-from wanted_ids
+from unnest(%(ids)s::uuid[]) as wanted (global_customer_id)
 inner join identity.customers
-    on wanted_ids.global_customer_id = customers.global_customer_id
+    on wanted.global_customer_id = customers.global_customer_id

@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING
 
 from db.errors import run_script
 from db.phase import Phase, phase
-from db.postgres import bulk_load, connect, copy_in, copy_out, copy_out_numbers, run_file
+from db.postgres import (
+    array_text,
+    bulk_load,
+    connect,
+    copy_in,
+    copy_out,
+    copy_out_numbers,
+    estimated_rows,
+    is_empty,
+    prefer_lookups,
+    run_file,
+)
 from db.settings import settings
 
 if TYPE_CHECKING:
@@ -64,13 +75,14 @@ def resolve_identities(work: Phase) -> None:
         work.skip("no changed records, pairs or decisions")
         return
     if not everything:
-        prefer_lookups(work, parameters)
+        if few_have_changed(work, parameters):
+            prefer_lookups(work.cursor)
         run_file(work.cursor, HERE / "apply_links.sql", parameters)
         find_touched(work, parameters)
     records, pairs, resolution = cluster_touched(work, parameters, everything)
     work.rows_in = records.height
     if everything:
-        write_links(work, pairs, resolution)
+        write_links(work, pairs, resolution, parameters)
     else:
         update_links(work, resolution, parameters)
     write_customers(work, records, resolution, parameters)
@@ -100,18 +112,10 @@ def anything_new(work: Phase, parameters: dict) -> bool:
     return work.cursor.fetchone()[0]
 
 
-def prefer_lookups(work: Phase, parameters: dict) -> None:
-    """Have what is touched looked up by indexes, where few records have changed.
-
-    The planner guesses how far the graph leads from temporary tables it knows little of.
-    """
-    work.cursor.execute(
-        f"select count(*) < %s * (select reltuples from pg_class where oid = '{MAP}'::regclass) "
-        f"from {INPUTS} where run_id > %s",
-        (FEW, parameters["input_mark"]),
-    )
-    if work.cursor.fetchone()[0]:
-        work.cursor.execute("set local enable_hashjoin = off; set local enable_mergejoin = off")
+def few_have_changed(work: Phase, parameters: dict) -> bool:
+    """Whether few records have changed since the mark, of those that have a customer."""
+    work.cursor.execute(f"select count(*) from {INPUTS} where run_id > %(input_mark)s", parameters)
+    return work.cursor.fetchone()[0] < FEW * estimated_rows(work.cursor, MAP)
 
 
 def find_touched(work: Phase, parameters: dict) -> None:
@@ -129,6 +133,13 @@ def find_touched(work: Phase, parameters: dict) -> None:
         reached, step = count, step + 1
         run_file(work.cursor, HERE / "expand_touched.sql", {"step": step})
     work.cursor.execute("analyze touched_profiles; analyze touched_customers")
+
+
+def is_merging(parameters: dict) -> "pl.Expr":
+    """Whether a compared pair merges by itself, if nothing speaks against it."""
+    import polars as pl
+
+    return pl.col("decision") >= (1 if parameters["merge_flagged"] else 2)
 
 
 def read_sql(name: str, **tables: str) -> str:
@@ -214,25 +225,11 @@ def cluster_touched(
         {"decision_id": pl.Int64, "judgement": pl.String, "record_key": pl.Int64, "side": pl.Int32},
     )
     is_own = pl.col("left_profile_key") == pl.col("right_profile_key")
-    merges = pl.col("decision") >= (1 if parameters["merge_flagged"] else 2)
+    merges = is_merging(parameters)
     own = pairs.filter(is_own).select(
         "total_confidence_score", profile_key="left_profile_key", is_one_person=merges
     )
-    # Records that share a profile are one person, as far as the model can tell.
-    profiles = (
-        records.group_by("profile_key")
-        .len()
-        .join(traits, on="profile_key", how="left")
-        .join(own, on="profile_key", how="left")
-        .select(
-            "profile_key",
-            "birth_date",
-            "national_id",
-            is_one_node=(pl.col("len") == 1) | pl.col("is_one_person").fill_null(False),
-            total_confidence_score=pl.when(pl.col("len") > 1).then("total_confidence_score"),
-        )
-        .sort("profile_key")
-    )
+    profiles = profiles_of(records, traits, own)
     between = pairs.filter(~is_own)
     if not everything:
         between = between.join(profiles, left_on="right_profile_key", right_on="profile_key", how="semi")
@@ -255,7 +252,31 @@ def cluster_touched(
     return records, between.filter(pl.col("decision") > 0), resolution
 
 
-def write_links(work: Phase, pairs: "pl.DataFrame", resolution: "Resolution") -> None:
+def profiles_of(records: "pl.DataFrame", traits: "pl.DataFrame", own: "pl.DataFrame") -> "pl.DataFrame":
+    """The profiles of the records, as resolution.resolve takes them.
+
+    own: profile_key, is_one_person, total_confidence_score of those compared with themselves: records that share
+    a profile are one person, as far as the model can tell.
+    """
+    import polars as pl
+
+    return (
+        records.group_by("profile_key")
+        .len()
+        .join(traits, on="profile_key", how="left")
+        .join(own, on="profile_key", how="left")
+        .select(
+            "profile_key",
+            "birth_date",
+            "national_id",
+            is_one_node=(pl.col("len") == 1) | pl.col("is_one_person").fill_null(False),
+            total_confidence_score=pl.when(pl.col("len") > 1).then("total_confidence_score"),
+        )
+        .sort("profile_key")
+    )
+
+
+def write_links(work: Phase, pairs: "pl.DataFrame", resolution: "Resolution", parameters: dict) -> None:
     """Write all edges of the graph anew. pairs: those that merge or are flagged."""
     import polars as pl
 
@@ -264,7 +285,7 @@ def write_links(work: Phase, pairs: "pl.DataFrame", resolution: "Resolution") ->
     links = (
         pairs.join(resolution.refused, on=ends, how="left")
         .with_columns(
-            status=pl.when(pl.col("decision") < (1 if settings.mdm_merge_flagged else 2))
+            status=pl.when(~is_merging(parameters))
             .then(pl.lit("waiting"))
             .when(pl.col("refused_reason").is_not_null())
             .then(pl.lit("refused"))
@@ -309,8 +330,7 @@ def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolutio
     changed = changed_customers(moves, assignment, withdrawn)
     write_memberships(work, moves, assignment)
     changed = changed.with_columns(run_id=pl.lit(work.run_id), created_run_id=pl.lit(work.run_id))
-    with bulk_load(work.cursor, CUSTOMERS):
-        write_rows(work, CUSTOMERS, "changed", changed.sort("global_customer_id"), "update_customers")
+    write_rows(work, CUSTOMERS, changed, "update_customers")
     write_merges(work, moves, assignment, merges(assignment))
     copy_in(
         work.cursor,
@@ -331,22 +351,14 @@ def registry(work: Phase, ids: "pl.Series") -> "pl.DataFrame":
         "record_count": pl.Int32,
         "created_run_id": pl.Int32,
     }
-    if not len(ids):
-        return pl.DataFrame(schema=schema)
-    work.cursor.execute(
-        "drop table if exists wanted_ids; create temp table wanted_ids (global_customer_id uuid) on commit drop"
-    )
-    copy_in(work.cursor, "pg_temp.wanted_ids", ids.alias("global_customer_id").to_frame())
-    work.cursor.execute("analyze wanted_ids")
-    return copy_out(work.cursor, read_sql("registry"), schema)
+    return copy_out(work.cursor, read_sql("registry"), schema, {"ids": array_text(ids)})
 
 
 def living(work: Phase, ids: list[str]) -> set[str]:
     """Those of the ids that somebody lives under."""
     import polars as pl
 
-    work.cursor.execute(f"select not exists (select from {CUSTOMERS})")
-    if work.cursor.fetchone()[0]:
+    if is_empty(work.cursor, CUSTOMERS):
         return set()
     known = registry(work, pl.Series(ids, dtype=pl.String))
     return set(known.filter(pl.col("status") == "live")["customer"])
@@ -377,24 +389,20 @@ def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignmen
             "profile_key",
         )
     )
-    work.cursor.execute(f"select not exists (select from {MAP})")
-    (is_first,) = work.cursor.fetchone()
-    with bulk_load(work.cursor, MAP, with_keys=is_first):
-        write_rows(work, MAP, "memberships", memberships, "update_memberships")
+    write_rows(work, MAP, memberships, "update_memberships")
 
 
-def write_rows(work: Phase, table: str, temporary: str, rows: "pl.DataFrame", update: str) -> None:
-    """Put rows into an empty table; else into a temporary one like it, from which the .sql file updates."""
-    work.cursor.execute(f"select not exists (select from {table})")
-    if work.cursor.fetchone()[0]:
-        copy_in(work.cursor, table, rows)
+def write_rows(work: Phase, table: str, rows: "pl.DataFrame", update: str) -> None:
+    """Put rows into a table that is empty; else bring it up to date by a .sql file, update_<name>, which takes them
+    from a temporary table like it, changed_<name>."""
+    if is_empty(work.cursor, table):
+        with bulk_load(work.cursor, table, with_keys=True):
+            copy_in(work.cursor, table, rows)
         return
-    work.cursor.execute(f"create temp table {temporary} (like {table}) on commit drop")
-    work.cursor.execute(
-        f"alter table {temporary} alter created_at drop not null"
-    ) if table == CUSTOMERS else None
-    copy_in(work.cursor, f"pg_temp.{temporary}", rows)
-    work.cursor.execute(f"analyze {temporary}")
+    changed = update.replace("update_", "changed_")
+    work.cursor.execute(f"create temp table {changed} (like {table} including defaults) on commit drop")
+    copy_in(work.cursor, f"pg_temp.{changed}", rows)
+    work.cursor.execute(f"analyze {changed}")
     run_file(work.cursor, HERE / f"{update}.sql")
 
 

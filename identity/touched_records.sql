@@ -5,8 +5,8 @@ select
     true as is_changed,
     changed_inputs.source_system,
     changed_inputs.record_id,
-    replace(map.global_customer_id::text, '-', '') as old_customer,
-    replace(map.home_customer_id::text, '-', '') as home_customer,
+    map.global_customer_id as old_customer,
+    map.home_customer_id as home_customer,
     map.match_confidence as old_confidence,
     map.assigned_by as old_assigned_by,
     map.profile_key as old_profile_key
@@ -21,8 +21,8 @@ select
     false as is_changed,
     map.source_system,
     map.record_id,
-    replace(map.global_customer_id::text, '-', '') as old_customer,
-    replace(map.home_customer_id::text, '-', '') as home_customer,
+    map.global_customer_id as old_customer,
+    map.home_customer_id as home_customer,
     map.match_confidence as old_confidence,
     map.assigned_by as old_assigned_by,
     map.profile_key as old_profile_key

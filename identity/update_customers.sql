@@ -8,14 +8,14 @@ insert into identity.customers (
     run_id
 )
 select
-    changed.global_customer_id,
-    changed.status,
-    changed.merged_into,
-    changed.record_count,
-    changed.created_run_id,
-    changed.run_id
-from changed
-order by changed.global_customer_id
+    changed_customers.global_customer_id,
+    changed_customers.status,
+    changed_customers.merged_into,
+    changed_customers.record_count,
+    changed_customers.created_run_id,
+    changed_customers.run_id
+from changed_customers
+order by changed_customers.global_customer_id
 on conflict (global_customer_id) do update
     set
         status = excluded.status,

@@ -11,17 +11,17 @@ insert into identity.customer_identity_map (
     profile_key
 )
 select
-    memberships.record_key,
-    memberships.run_id,
-    memberships.match_confidence,
-    memberships.global_customer_id,
-    memberships.home_customer_id,
-    memberships.assigned_by,
-    memberships.source_system,
-    memberships.record_id,
-    memberships.profile_key
-from memberships
-order by memberships.record_key
+    changed_memberships.record_key,
+    changed_memberships.run_id,
+    changed_memberships.match_confidence,
+    changed_memberships.global_customer_id,
+    changed_memberships.home_customer_id,
+    changed_memberships.assigned_by,
+    changed_memberships.source_system,
+    changed_memberships.record_id,
+    changed_memberships.profile_key
+from changed_memberships
+order by changed_memberships.record_key
 on conflict (record_key) do update
     set
         run_id = excluded.run_id,

@@ -5,4 +5,4 @@ where
     customer_identity_map.record_key = identity_inputs.record_key
     and identity_inputs.is_deleted
     and identity_inputs.run_id > %(input_mark)s
-returning replace(customer_identity_map.global_customer_id::text, '-', '')
+returning customer_identity_map.global_customer_id

@@ -112,26 +112,13 @@ class NumberedProfiles:
 
     def rows(self, keys: pl.Series) -> np.ndarray:
         """The row that each profile key stands in (int32). Raises KeyError for a key that is not there."""
-        wanted = keys.to_numpy()
-        if not len(wanted):
-            return np.empty(0, dtype=np.int32)
-        place = self._places(wanted)
-        if (place < 0).any():
+        numbered = pl.DataFrame({"key": self.keys}).with_row_index("row")
+        found = (
+            keys.alias("key").to_frame().join(numbered, on="key", how="left", maintain_order="left")["row"]
+        )
+        if found.null_count():
             raise KeyError("pairs name a profile_key that profiles does not have")
-        return place
-
-    def _places(self, wanted: np.ndarray) -> np.ndarray:
-        if not len(self.keys):
-            return np.full(len(wanted), -1, dtype=np.int32)
-        first, last = int(self.keys.min()), int(self.keys.max())
-        inside = (wanted >= first) & (wanted <= last)
-        if last - first <= 8 * len(self.keys) + len(wanted):
-            table = np.full(last - first + 1, -1, dtype=np.int32)
-            table[self.keys - first] = np.arange(len(self.keys), dtype=np.int32)
-            return np.where(inside, table[np.where(inside, wanted, first) - first], -1)
-        numbers = pl.DataFrame({"key": self.keys}).with_row_index("row")
-        found = pl.DataFrame({"key": wanted}).join(numbers, on="key", how="left", maintain_order="left")
-        return found["row"].cast(pl.Int32).fill_null(MISSING).to_numpy()
+        return found.cast(pl.Int32).to_numpy()
 
 
 class PairBatch:

@@ -178,19 +178,7 @@ create table if not exists identity.applied_decisions (
 comment on table identity.applied_decisions is
 'One row per steward decision that the last identity resolution took into account';
 
--- The n-th id that a record can found a customer with: a UUID of version 8
--- (RFC 9562), so that the same records get the same ids.
-create or replace function identity.founded_customer_id(
-    record_key bigint, attempt integer
-)
-returns uuid
-language sql immutable strict parallel safe
-return overlay(
-    overlay(
-        md5('customer' || chr(31) || record_key || chr(31) || attempt)
-        placing '8' from 13
-    ) placing '8' from 17
-)::uuid;
+drop function if exists identity.founded_customer_id(bigint, integer);
 
 -- The id that now stands for any id that ever existed; null for an unknown one.
 create or replace function identity.current_customer_id(any_customer_id uuid)

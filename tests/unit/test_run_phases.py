@@ -1,5 +1,6 @@
 """The processes of a run: their exit codes, and when they load libraries."""
 
+import os
 import signal
 
 import pytest
@@ -72,3 +73,12 @@ def test_who_ends_at_once_is_known(fork):
     slow.begin(0)
     assert not slow.ends_within(0.05)
     assert slow.end() == 0
+
+
+def test_who_was_ended_while_waiting_has_that_as_its_code(fork):
+    started = fork("")
+    os.kill(started.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, started.pid, os.WEXITED | os.WNOWAIT)
+    started.load()
+    started.begin(0)
+    assert started.end() == 128 + signal.SIGKILL
