@@ -1,5 +1,5 @@
 -- One row per run, blocking rule, decision and twentieth of the score: pairs compared since the mark.
-create temp table compared_pairs on commit drop as
+create temp table pair_counts on commit drop as
 select
     candidates.rule_id,
     candidates.match_decision,
@@ -10,7 +10,7 @@ where
     candidates.run_id > %(mark)s
     -- Not a profile with itself, nor a pair that no rule finds any more.
     and candidates.left_profile_key < candidates.right_profile_key
-    and candidates.rule_id > 0
+    and candidates.rules > 0
 group by
     candidates.rule_id,
     candidates.match_decision,
@@ -25,14 +25,14 @@ insert into gold.match_confidence_metrics as known (
 )
 select
     %(run_id)s as run_id,
-    compared_pairs.rule_id,
-    compared_pairs.match_decision,
-    least(compared_pairs.twentieth, 19)::smallint * 5 as score_from,
-    sum(compared_pairs.pair_count) as pair_count
-from compared_pairs
+    pair_counts.rule_id,
+    pair_counts.match_decision,
+    least(pair_counts.twentieth, 19)::smallint * 5 as score_from,
+    sum(pair_counts.pair_count) as pair_count
+from pair_counts
 group by
-    compared_pairs.rule_id,
-    compared_pairs.match_decision,
-    least(compared_pairs.twentieth, 19)
+    pair_counts.rule_id,
+    pair_counts.match_decision,
+    least(pair_counts.twentieth, 19)
 on conflict (run_id, rule_id, match_decision, score_from) do update
     set pair_count = known.pair_count + excluded.pair_count

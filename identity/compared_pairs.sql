@@ -3,11 +3,10 @@ select
     candidates.left_profile_key,
     candidates.right_profile_key,
     candidates.match_weight,
-    candidates.total_confidence_score,
     case candidates.match_decision
         when 'AUTO_MERGE' then 2
         when 'FLAG_REVIEW' then 1
         else 0
     end::smallint as decision
 from {candidates} as candidates
-where candidates.rule_id >= 0
+where candidates.rules >= 0

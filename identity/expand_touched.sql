@@ -1,6 +1,7 @@
 -- One step through the graph: from the profiles and customers of the last step
 -- to the customers of those profiles, the profiles of those customers, the
--- other ends of links that merge, and the records of the same decision.
+-- other ends of links that are refused, and the records of the same decision.
+-- A link that stands is between profiles of one customer, or as new as its pair.
 insert into touched_customers (global_customer_id, step)
 select distinct
     customer_identity_map.global_customer_id,
@@ -25,20 +26,20 @@ where
     or (touched_customers.step = 0 and %(step)s = 1)
 union
 select
-    match_links.right_profile_key,
+    refused_links.right_profile_key,
     %(step)s
 from touched_profiles
-inner join identity.match_links
-    on touched_profiles.profile_key = match_links.left_profile_key
-where touched_profiles.step = %(step)s - 1 and match_links.status <> 'waiting'
+inner join identity.refused_links
+    on touched_profiles.profile_key = refused_links.left_profile_key
+where touched_profiles.step = %(step)s - 1
 union
 select
-    match_links.left_profile_key,
+    refused_links.left_profile_key,
     %(step)s
 from touched_profiles
-inner join identity.match_links
-    on touched_profiles.profile_key = match_links.right_profile_key
-where touched_profiles.step = %(step)s - 1 and match_links.status <> 'waiting'
+inner join identity.refused_links
+    on touched_profiles.profile_key = refused_links.right_profile_key
+where touched_profiles.step = %(step)s - 1
 union
 select
     others.profile_key,

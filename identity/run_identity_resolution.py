@@ -1,16 +1,15 @@
 """Phase 6: who is who. Every source record gets its global_customer_id, and ids stay.
 
-1. Pairs compared since the mark become edges of the graph (identity.match_links).
-2. What a changed record, pair or steward decision touches is followed through the graph; only that is
+1. What a changed record, pair or steward decision touches is followed through the graph; only that is
    clustered again (resolution.py), all of it under a new model.
-3. Clusters take over the ids their records had (assignment.py); merges and splits are recorded.
+2. Clusters take over the ids their records had (assignment.py); merges and splits are recorded.
 
 Usage: python identity/run_identity_resolution.py
 """
 
 import argparse
 from concurrent.futures import ThreadPoolExecutor
-from math import log2
+from math import log, log2
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +41,8 @@ CANDIDATES, INPUTS, PROFILES = (
     "staging.identity_inputs",
     "staging.match_profiles",
 )
-LINKS, CUSTOMERS, MAP = "identity.match_links", "identity.customers", "identity.customer_identity_map"
+COMPARED = "staging.compared_pairs"
+REFUSED, CUSTOMERS, MAP = "identity.refused_links", "identity.customers", "identity.customer_identity_map"
 # Up to this share of changed records, looking up what each touches is cheaper than reading all there is.
 FEW = 0.1
 
@@ -77,17 +77,13 @@ def resolve_identities(work: Phase) -> None:
     if not everything:
         if few_have_changed(work, parameters):
             prefer_lookups(work.cursor)
-        run_file(work.cursor, HERE / "apply_links.sql", parameters)
         find_touched(work, parameters)
-    records, pairs, resolution = cluster_touched(work, parameters, everything)
+    records, resolution = cluster_touched(work, parameters, everything)
     work.rows_in = records.height
-    if everything:
-        write_links(work, pairs, resolution, parameters)
-    else:
-        update_links(work, resolution, parameters)
+    write_refused(work, resolution, everything)
     write_customers(work, records, resolution, parameters)
     run_file(work.cursor, HERE / "apply_decisions.sql")
-    work.refresh_statistics(LINKS, CUSTOMERS, MAP)
+    work.refresh_statistics(REFUSED, CUSTOMERS, MAP)
     count_changes(work)
 
 
@@ -102,7 +98,7 @@ def anything_new(work: Phase, parameters: dict) -> bool:
     """Whether a record, a pair or a decision has changed since the marks."""
     work.cursor.execute(
         f"select exists (select 1 from {INPUTS} where run_id > %(input_mark)s) "
-        f"or exists (select 1 from {CANDIDATES} where run_id > %(mark)s) "
+        f"or exists (select 1 from {COMPARED} where run_id > %(mark)s) "
         "or exists (select decision_id from identity.active_steward_decisions "
         "except select decision_id from identity.applied_decisions) "
         "or exists (select decision_id from identity.applied_decisions "
@@ -181,7 +177,6 @@ def read_pairs(cursor, candidates: str) -> "pl.DataFrame":
             "left_profile_key": pl.Int64,
             "right_profile_key": pl.Int64,
             "match_weight": pl.Float32,
-            "total_confidence_score": pl.Float32,
             "decision": pl.Int16,
         },
     )
@@ -190,13 +185,13 @@ def read_pairs(cursor, candidates: str) -> "pl.DataFrame":
 def read_all_pairs() -> "pl.DataFrame":
     """All compared pairs in force, over a connection of its own."""
     with connect() as connection, connection.cursor() as cursor:
-        return read_pairs(cursor, CANDIDATES)
+        return read_pairs(cursor, COMPARED)
 
 
 def cluster_touched(
     work: Phase, parameters: dict, everything: bool
-) -> "tuple[pl.DataFrame, pl.DataFrame, Resolution]":
-    """Read what is touched, and cluster it: the records, the compared pairs, and the clusters.
+) -> "tuple[pl.DataFrame, Resolution]":
+    """Read what is touched, and cluster it: the records, and the clusters.
 
     Memory: about 250 bytes a record and 60 a compared pair of what is touched.
     """
@@ -226,8 +221,9 @@ def cluster_touched(
     )
     is_own = pl.col("left_profile_key") == pl.col("right_profile_key")
     merges = is_merging(parameters)
+    confidence = (100 / (1 + (-pl.col("match_weight").cast(pl.Float64) * log(2)).exp())).cast(pl.Float32)
     own = pairs.filter(is_own).select(
-        "total_confidence_score", profile_key="left_profile_key", is_one_person=merges
+        profile_key="left_profile_key", is_one_person=merges, total_confidence_score=confidence
     )
     profiles = profiles_of(records, traits, own)
     between = pairs.filter(~is_own)
@@ -244,12 +240,14 @@ def cluster_touched(
     resolution = resolve(
         records=records.select("record_key", "profile_key"),
         profiles=profiles,
-        links=between.filter(merges).drop("decision"),
+        links=between.filter(merges).select(
+            "left_profile_key", "right_profile_key", "match_weight", total_confidence_score=confidence
+        ),
         evidence=between.filter(~merges).select("left_profile_key", "right_profile_key", "match_weight"),
         decisions=decisions,
         merge_weight=log2(threshold / (1 - threshold)),
     )
-    return records, between.filter(pl.col("decision") > 0), resolution
+    return records, resolution
 
 
 def profiles_of(records: "pl.DataFrame", traits: "pl.DataFrame", own: "pl.DataFrame") -> "pl.DataFrame":
@@ -276,43 +274,15 @@ def profiles_of(records: "pl.DataFrame", traits: "pl.DataFrame", own: "pl.DataFr
     )
 
 
-def write_links(work: Phase, pairs: "pl.DataFrame", resolution: "Resolution", parameters: dict) -> None:
-    """Write all edges of the graph anew. pairs: those that merge or are flagged."""
+def write_refused(work: Phase, resolution: "Resolution", everything: bool) -> None:
+    """Note which links are refused, and why: of what is touched, or of all there is."""
     import polars as pl
 
-    work.cursor.execute(f"truncate {LINKS}")
-    ends = ["left_profile_key", "right_profile_key"]
-    links = (
-        pairs.join(resolution.refused, on=ends, how="left")
-        .with_columns(
-            status=pl.when(~is_merging(parameters))
-            .then(pl.lit("waiting"))
-            .when(pl.col("refused_reason").is_not_null())
-            .then(pl.lit("refused"))
-            .otherwise(pl.lit("standing")),
-            match_decision=pl.when(pl.col("decision") == 2)
-            .then(pl.lit("AUTO_MERGE"))
-            .otherwise(pl.lit("FLAG_REVIEW")),
-            run_id=pl.lit(work.run_id),
-        )
-        .drop("decision")
-        .sort(ends)
-    )
-    with bulk_load(work.cursor, LINKS, with_keys=True):
-        copy_in(work.cursor, LINKS, links)
-
-
-def update_links(work: Phase, resolution: "Resolution", parameters: dict) -> None:
-    """Note which of the touched edges stand and which are refused."""
-    work.cursor.execute(
-        "create temp table refused_links (left_profile_key bigint not null, "
-        "right_profile_key bigint not null, refused_reason text not null) on commit drop"
-    )
-    copy_in(work.cursor, "pg_temp.refused_links", resolution.refused)
-    work.cursor.execute(
-        "create index on refused_links (left_profile_key, right_profile_key); analyze refused_links"
-    )
-    run_file(work.cursor, HERE / "link_status.sql", parameters)
+    if everything:
+        work.cursor.execute(f"truncate {REFUSED}")
+    refused = resolution.refused.sort("left_profile_key", "right_profile_key")
+    rows = refused.with_columns(run_id=pl.lit(work.run_id))
+    write_rows(work, REFUSED, rows, "update_refusals")
 
 
 def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolution", parameters: dict) -> None:

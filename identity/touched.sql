@@ -39,7 +39,7 @@ create temp table changed_pairs on commit drop as
 select
     candidates.left_profile_key,
     candidates.right_profile_key
-from staging.identity_match_candidates as candidates
+from staging.compared_pairs as candidates
 inner join staging.match_profiles as left_side
     on candidates.left_profile_key = left_side.profile_key
 inner join staging.match_profiles as right_side
@@ -53,12 +53,7 @@ where
             left_side.run_id <= %(profile_mark)s
             and right_side.run_id <= %(profile_mark)s
         )
-    )
-union all
-select
-    removed_links.left_profile_key,
-    removed_links.right_profile_key
-from removed_links;
+    );
 
 insert into touched_profiles (profile_key, step)
 select

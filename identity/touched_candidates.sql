@@ -1,5 +1,5 @@
 -- One row per compared pair whose left side is a touched profile.
 select candidates.*
 from touched_profiles
-inner join staging.identity_match_candidates as candidates
+inner join staging.compared_pairs as candidates
     on touched_profiles.profile_key = candidates.left_profile_key

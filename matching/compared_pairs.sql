@@ -3,6 +3,6 @@ select
     candidates.left_profile_key,
     candidates.right_profile_key
 from unnest(%(profile_keys)s::bigint[]) as reshaped (profile_key)
-inner join staging.identity_match_candidates as candidates
+inner join staging.compared_pairs as candidates
     on reshaped.profile_key = candidates.left_profile_key
-where candidates.rule_id > 0
+where candidates.rules > 0

@@ -1,5 +1,5 @@
 -- One row per pair that is compared again: its former comparison goes.
-delete from staging.identity_match_candidates as candidates
+delete from staging.compared_pairs as candidates
 using recompared
 where
     candidates.left_profile_key = recompared.left_profile_key

@@ -26,7 +26,15 @@ BATCH_PAIRS = 500_000
 # Profiles now against those the model was made from: beyond this the data is another.
 DRIFT_GROWTH = 2.0
 BLOCKED = "staging.identity_match_candidates_blocked"
-CANDIDATES = "staging.identity_match_candidates"
+COMPARED = "staging.compared_pairs"
+# The attributes whose comparisons are one column of it, named after them.
+PACKED = (
+    ("email", "phone", "given_name"),
+    ("family_name", "birth_date", "address"),
+    ("city", "postal_code", "national_id"),
+)
+# Of one attribute, in log2; no value is rare enough to weigh more.
+MOST_WEIGHT = 65
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,13 +77,13 @@ def match(work: Phase, retrain: bool = False) -> None:
     for side in ("left_key", "right_key"):
         pairs = pairs.join(profiles, left_on=side, right_on="profile_key", how="semi", maintain_order="left")
     if reason is not None:
-        model_version, model, compared = make_version(work, reason, profiles, pairs)
-        work.cursor.execute(f"truncate {CANDIDATES}")
+        model, compared = make_version(work, reason, profiles, pairs)
+        work.cursor.execute(f"truncate {COMPARED}")
     else:
-        model_version, model, compared = current_version(work, profiles, pairs)
+        model, compared = current_version(work, profiles, pairs)
         run_file(work.cursor, HERE / "withdraw_candidates.sql", {"run_id": work.run_id, "mark": mark})
-    score_pairs(work, model_version, model, compared, pairs, afresh=reason is not None)
-    work.refresh_statistics(CANDIDATES)
+    score_pairs(work, model, compared, pairs, afresh=reason is not None)
+    work.refresh_statistics(COMPARED)
     # What is compared waits no longer.
     work.cursor.execute(f"truncate {BLOCKED}")
 
@@ -165,7 +173,7 @@ def shared_values(work: Phase) -> dict[str, list[str]]:
 
 
 def make_version(work: Phase, reason: str, profiles, pairs):
-    """Train a new version of the model, store it as the current one; returns (version, model, the pairs as
+    """Train a new version of the model, store it as the current one; returns (model, the pairs as
     compared in training). Its weights are drawn to the lake as reports/run=NNNNNN/match_weights.svg."""
     from matching.model import ModelError, read_model
     from matching.training import train_and_compare
@@ -198,23 +206,23 @@ def make_version(work: Phase, reason: str, profiles, pairs):
     chart = weights_chart(model, f"Match weights, model version {version}")
     key = f"reports/run={work.run_id:06d}/match_weights.svg"
     Lake.from_settings().put(key, chart.encode(), "image/svg+xml")
-    return version, model, compared
+    return model, compared
 
 
 def current_version(work: Phase, profiles, pairs):
-    """(version, model, the pairs as it compares them) in force."""
+    """(model, the pairs as it compares them) in force."""
     from matching.comparisons import ComparedPairs, NumberedProfiles
     from matching.model import model_from_json
 
-    work.cursor.execute("select model_version, parameters::text from identity.match_models where is_current")
-    version, text = work.cursor.fetchone()
+    work.cursor.execute("select parameters::text from identity.match_models where is_current")
+    (text,) = work.cursor.fetchone()
     model = replace(model_from_json(text), junk=shared_values(work))
     numbered = NumberedProfiles(profiles, model.junk)
     left, right = numbered.rows(pairs["left_key"]), numbered.rows(pairs["right_key"])
-    return version, model, ComparedPairs(numbered, left, right, model.comparisons, model.places)
+    return model, ComparedPairs(numbered, left, right, model.comparisons, model.places)
 
 
-def score_pairs(work: Phase, model_version: int, model, compared, pairs, afresh: bool) -> None:
+def score_pairs(work: Phase, model, compared, pairs, afresh: bool) -> None:
     """Score the pairs in batches and store them.
 
     Memory: the profiles' values, per pair its keys and levels, and two batches of BATCH_PAIRS scored pairs.
@@ -227,7 +235,7 @@ def score_pairs(work: Phase, model_version: int, model, compared, pairs, afresh:
     decisions: dict[str, int] = {}
     levels = []
     with (
-        bulk_load(work.cursor, CANDIDATES, with_keys=afresh),
+        bulk_load(work.cursor, COMPARED, with_keys=afresh),
         ThreadPoolExecutor(1) as writer,
         work.progress(pairs.height, "pairs") as bar,
     ):
@@ -235,9 +243,9 @@ def score_pairs(work: Phase, model_version: int, model, compared, pairs, afresh:
         for scored in score_in_parts(compared, model, model.profiles, BATCH_PAIRS):
             batch = pairs[done : done + scored.height]
             done += scored.height
-            rows = candidate_rows(scored, batch, model, work.run_id, model_version)
+            rows = candidate_rows(scored, batch, model, work.run_id)
             writing.result()
-            writing = writer.submit(copy_in, work.cursor, CANDIDATES, rows)
+            writing = writer.submit(copy_in, work.cursor, COMPARED, rows)
             for decision, count in scored["decision"].value_counts().iter_rows():
                 decisions[decision] = decisions.get(decision, 0) + count
             levels.append(match_levels(scored, model.comparisons))
@@ -261,33 +269,34 @@ def remove_former(work: Phase, pairs) -> None:
     run_file(work.cursor, HERE / "remove_former_comparisons.sql")
 
 
-def candidate_rows(scored, batch, model, run_id: int, model_version: int):
-    """Scored pairs as rows of staging.identity_match_candidates."""
+def candidate_rows(scored, batch, model, run_id: int):
+    """Scored pairs as rows of staging.compared_pairs."""
     import polars as pl
 
-    names = [comparison.name for comparison in model.comparisons]
     return scored.select(
         pl.col("left_key").alias("left_profile_key"),
         pl.col("right_key").alias("right_profile_key"),
+        *(packed_comparisons(names, model) for names in PACKED),
         pl.lit(run_id, pl.Int32).alias("run_id"),
-        pl.lit(model_version, pl.Int32).alias("model_version"),
         pl.col("match_weight").cast(pl.Float32),
-        pl.col("confidence").cast(pl.Float32).alias("total_confidence_score"),
         pl.col("decision").cast(pl.String).alias("match_decision"),
-        *(
-            pl.when(pl.col(f"level_{name}") >= 0)
-            .then(pl.col(f"weight_{name}"))
-            .cast(pl.Float32)
-            .alias(f"{name}_score")
-            for name in names
-        ),
         batch["rules"],
-        batch["rule_id"],
-        *(
-            pl.when(pl.col(f"level_{name}") >= 0).then(pl.col(f"level_{name}")).alias(f"{name}_level")
-            for name in names
-        ),
     )
+
+
+def packed_comparisons(names: tuple[str, ...], model):
+    """Levels and weights of three comparisons as one number; see staging.packed_comparison."""
+    import polars as pl
+
+    compared = {comparison.name for comparison in model.comparisons}
+    packed = pl.lit(0, pl.Int64)
+    for place, name in enumerate(names):
+        if name in compared:
+            weight = pl.col(f"weight_{name}").clip(-MOST_WEIGHT, MOST_WEIGHT)
+            thousandths = (weight * 1000).round().cast(pl.Int64) + 65536
+            level = (pl.col(f"level_{name}") + 1).cast(pl.Int64)
+            packed += (level + thousandths * 16) * (1 << 21 * place)
+    return packed.alias("_".join(names))
 
 
 if __name__ == "__main__":

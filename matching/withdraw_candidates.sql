@@ -1,10 +1,9 @@
 -- One row per pair that no blocking rule finds any more: it counts for nothing.
-update staging.identity_match_candidates as candidates
+update staging.compared_pairs as candidates
 set
     run_id = %(run_id)s,
-    rule_id = -1,
+    rules = -1,
     match_weight = -100,
-    total_confidence_score = 0,
     match_decision = 'REJECT'
 from staging.identity_match_candidates_blocked as blocked
 where

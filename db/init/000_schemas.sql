@@ -69,3 +69,34 @@ create or replace function identity.record_key(
 returns bigint
 language sql immutable strict parallel safe
 return hashtextextended(source_system || chr(31) || record_id, 0);
+
+-- The index by which the rows of the last runs are found, <table>_run_id. Runs only grow, so a summary of a few
+-- pages each finds them as well as an entry for each row, in a hundredth of the room; and it need not be kept row
+-- by row.
+create or replace function identity.index_run_id(table_name regclass)
+returns void
+language plpgsql
+as $function$
+declare
+    index_name constant text := (
+        select pg_class.relname || '_run_id' from pg_class where pg_class.oid = table_name
+    );
+    schema_name constant text := (
+        select pg_class.relnamespace::regnamespace::text from pg_class where pg_class.oid = table_name
+    );
+begin
+    if exists (
+        select from pg_class
+        inner join pg_am on pg_class.relam = pg_am.oid
+        where pg_class.oid = to_regclass(format('%I.%I', schema_name, index_name)) and pg_am.amname = 'brin'
+    ) then
+        return;
+    end if;
+    -- Once it was one with an entry for each row.
+    execute format('drop index if exists %I.%I', schema_name, index_name);
+    execute format(
+        'create index %I on %s using brin (run_id) with (pages_per_range = 4, autosummarize = on)',
+        index_name, table_name
+    );
+end
+$function$;

@@ -77,11 +77,7 @@ begin
         $ddl$,
         table_name
     );
-    execute format(
-        'create index if not exists %I on staging.%I (run_id)',
-        table_name || '_run_id',
-        table_name
-    );
+    perform identity.index_run_id(format('staging.%I', table_name)::regclass);
     execute format(
         'create index if not exists %I on staging.%I (profile_key)',
         table_name || '_profile_key',
@@ -241,5 +237,4 @@ comment on table staging.match_profiles is
 'One row per distinct combination of the attributes that are matched; a customer with 10,000 equal orders is one profile';
 comment on column staging.match_profiles.run_id is
 'The run in which the profile last came to life (record_count from 0) or died (to 0)';
-create index if not exists match_profiles_run_id
-on staging.match_profiles (run_id);
+select identity.index_run_id('staging.match_profiles');

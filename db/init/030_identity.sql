@@ -47,7 +47,7 @@ comment on table identity.customers is
 'One row per id ever given: live, merged into another for now, or closed when its last record was withdrawn';
 comment on column identity.customers.run_id is
 'The run that last changed its members, or an attribute of a member';
-create index if not exists customers_run_id on identity.customers (run_id);
+select identity.index_run_id('identity.customers');
 
 create table if not exists identity.customer_identity_map (
     record_key bigint primary key,
@@ -92,8 +92,7 @@ comment on column identity.customer_identity_map.profile_key is
 'The profile of the record when its customer was last resolved: the graph is followed from customers to profiles and back by this table alone';
 create index if not exists customer_identity_map_profile_key
 on identity.customer_identity_map (profile_key);
-create index if not exists customer_identity_map_run_id
-on identity.customer_identity_map (run_id);
+select identity.index_run_id('identity.customer_identity_map');
 
 create table if not exists identity.customer_id_lineage (
     lineage_id bigint generated always as identity primary key,
@@ -152,24 +151,18 @@ comment on table identity.steward_decision_records is
 create index if not exists steward_decision_records_record_key
 on identity.steward_decision_records (record_key);
 
-create table if not exists identity.match_links (
+create table if not exists identity.refused_links (
     left_profile_key bigint not null,
     right_profile_key bigint not null,
-    status identity.link_status not null,
-    match_decision identity.match_decision not null,
-    match_weight real not null,
-    total_confidence_score real not null,
     run_id integer not null,
-    refused_reason text,
+    refused_reason text not null,
     primary key (left_profile_key, right_profile_key),
-    check (left_profile_key < right_profile_key),
-    check ((status = 'refused') = (refused_reason is not null))
+    check (left_profile_key < right_profile_key)
 );
-comment on table identity.match_links is
-'One row per edge of the graph of profiles: standing (merges), waiting (for a steward), refused (with the reason); levels and weights in staging.identity_match_candidates';
-create index if not exists match_links_right
-on identity.match_links (right_profile_key);
-create index if not exists match_links_run_id on identity.match_links (run_id);
+comment on table identity.refused_links is
+'One row per pair that would merge, but that its clusters refuse, and why; all other links stand or wait: match_links';
+create index if not exists refused_links_right
+on identity.refused_links (right_profile_key);
 
 create table if not exists identity.applied_decisions (
     decision_id bigint primary key

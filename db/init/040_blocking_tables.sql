@@ -6,6 +6,7 @@ create table if not exists staging.blocking_rules (
     key_terms text[] not null,
     block_limit integer not null check (block_limit >= 2)
 );
+alter table staging.blocking_rules add column if not exists give_up integer;
 comment on table staging.blocking_rules is
 'One row per blocking rule of matching/model.toml, in order';
 
@@ -77,7 +78,7 @@ create table if not exists staging.capped_blocks (
 );
 alter table staging.capped_blocks add column if not exists anchors bigint[];
 comment on table staging.capped_blocks is
-'One row per blocking key shared by more profiles than the limit: its profiles are paired with its anchors only, those with a profile_key up to anchor_limit';
+'One row per blocking key shared by more profiles than the limit: its profiles are paired with its anchors only, those with a profile_key up to anchor_limit; where the rule gives up, with none';
 comment on column staging.capped_blocks.anchors is
 'The keys of the anchors; null where the members have to be looked at anew';
 
@@ -107,42 +108,162 @@ comment on table staging.identity_match_candidates_blocked is
 comment on column staging.identity_match_candidates_blocked.rules is
 'All rules that found the pair: bit n - 1 for rule n';
 
-create table if not exists staging.identity_match_candidates (
+-- What a comparison says about one attribute: the level plus 1 (0: missing on a side) in 4 bits, then the match
+-- weight in thousandths, plus 65536, in 17. Three attributes are a bigint, the first in the lowest bits; so nine
+-- take the room of three columns, and a pair that of a third of its columns.
+create or replace function staging.packed_comparison(level smallint, score real, place integer)
+returns bigint
+language sql immutable parallel safe
+return (
+    (coalesce(level, -1) + 1)::bigint
+    + (round(least(greatest(coalesce(score, 0), -65), 65)::numeric * 1000)::bigint + 65536) * 16
+) << (21 * place);
+
+create or replace function staging.comparison_level(packed bigint, place integer)
+returns smallint
+language sql immutable parallel safe
+return nullif((packed >> (21 * place)) & 15, 0)::smallint - 1::smallint;
+
+create or replace function staging.comparison_score(packed bigint, place integer)
+returns real
+language sql immutable parallel safe
+return case
+    when (packed >> (21 * place)) & 15 > 0
+        then ((((packed >> (21 * place + 4)) & 131071) - 65536) / 1000.0::double precision)::real
+end;
+
+create table if not exists staging.compared_pairs (
     left_profile_key bigint not null,
     right_profile_key bigint not null,
+    email_phone_given_name bigint not null,
+    family_name_birth_date_address bigint not null,
+    city_postal_code_national_id bigint not null,
     run_id integer not null,
-    model_version integer not null,
-    match_weight real not null,
-    total_confidence_score real not null
-    check (total_confidence_score between 0 and 100),
+    match_weight real not null check (match_weight between -100 and 100),
     match_decision identity.match_decision not null,
-    email_score real,
-    phone_score real,
-    given_name_score real,
-    family_name_score real,
-    birth_date_score real,
-    address_score real,
-    city_score real,
-    postal_code_score real,
-    national_id_score real,
     rules integer not null,
-    rule_id smallint not null,
-    email_level smallint,
-    phone_level smallint,
-    given_name_level smallint,
-    family_name_level smallint,
-    birth_date_level smallint,
-    address_level smallint,
-    city_level smallint,
-    postal_code_level smallint,
-    national_id_level smallint,
     primary key (left_profile_key, right_profile_key),
     check (left_profile_key <= right_profile_key)
 );
-comment on table staging.identity_match_candidates is
-'One row per compared pair of profiles, its newest comparison. *_level: the comparison level, 0 is else, null is missing on a side; *_score: its match weight with the term-frequency part (log2); total_confidence_score: match probability in percent';
-create index if not exists identity_match_candidates_run_id
-on staging.identity_match_candidates (run_id);
+comment on table staging.compared_pairs is
+'One row per compared pair of profiles, its newest comparison by the current model; to read, see identity_match_candidates';
+comment on column staging.compared_pairs.rules is
+'All rules that found the pair: bit n - 1 for rule n. 0: a profile that several records share, compared with itself. -1: no rule finds the pair any more';
+
+-- The pairs once stood in two tables, one with a column for each number, the other with a copy of those that merge.
+do $migration$
+begin
+    if (
+        select pg_class.relkind <> 'r' from pg_class
+        where pg_class.oid = to_regclass('staging.identity_match_candidates')
+    ) is distinct from false then
+        return;
+    end if;
+    insert into staging.compared_pairs
+    select
+        left_profile_key,
+        right_profile_key,
+        staging.packed_comparison(email_level, email_score, 0)
+        | staging.packed_comparison(phone_level, phone_score, 1)
+        | staging.packed_comparison(given_name_level, given_name_score, 2),
+        staging.packed_comparison(family_name_level, family_name_score, 0)
+        | staging.packed_comparison(birth_date_level, birth_date_score, 1)
+        | staging.packed_comparison(address_level, address_score, 2),
+        staging.packed_comparison(city_level, city_score, 0)
+        | staging.packed_comparison(postal_code_level, postal_code_score, 1)
+        | staging.packed_comparison(national_id_level, national_id_score, 2),
+        run_id,
+        match_weight,
+        match_decision,
+        case rule_id when -1 then -1 when 0 then 0 else rules end
+    from staging.identity_match_candidates;
+    insert into identity.refused_links (left_profile_key, right_profile_key, run_id, refused_reason)
+    select left_profile_key, right_profile_key, run_id, refused_reason
+    from identity.match_links
+    where status = 'refused';
+    -- Both are made again below and in 080_quality.sql.
+    drop view if exists gold.steward_review_queue;
+    drop table identity.match_links, staging.identity_match_candidates;
+    analyze staging.compared_pairs, identity.refused_links;
+end
+$migration$;
+
+select identity.index_run_id('staging.compared_pairs');
+-- What waits for a steward, the likeliest first.
+create index if not exists compared_pairs_flagged
+on staging.compared_pairs (match_weight desc) where match_decision = 'FLAG_REVIEW';
+
+create or replace view staging.identity_match_candidates as
+select
+    pairs.left_profile_key,
+    pairs.right_profile_key,
+    pairs.run_id,
+    (
+        select match_models.model_version from identity.match_models where match_models.is_current
+    ) as model_version,
+    pairs.match_weight,
+    (100 / (1 + power(2::double precision, -pairs.match_weight)))::real as total_confidence_score,
+    pairs.match_decision,
+    staging.comparison_score(pairs.email_phone_given_name, 0) as email_score,
+    staging.comparison_score(pairs.email_phone_given_name, 1) as phone_score,
+    staging.comparison_score(pairs.email_phone_given_name, 2) as given_name_score,
+    staging.comparison_score(pairs.family_name_birth_date_address, 0) as family_name_score,
+    staging.comparison_score(pairs.family_name_birth_date_address, 1) as birth_date_score,
+    staging.comparison_score(pairs.family_name_birth_date_address, 2) as address_score,
+    staging.comparison_score(pairs.city_postal_code_national_id, 0) as city_score,
+    staging.comparison_score(pairs.city_postal_code_national_id, 1) as postal_code_score,
+    staging.comparison_score(pairs.city_postal_code_national_id, 2) as national_id_score,
+    pairs.rules,
+    -- The first of them.
+    case
+        when pairs.rules > 0 then bit_count(((pairs.rules & -pairs.rules) - 1)::bit(32)) + 1
+        else pairs.rules
+    end::smallint as rule_id,
+    staging.comparison_level(pairs.email_phone_given_name, 0) as email_level,
+    staging.comparison_level(pairs.email_phone_given_name, 1) as phone_level,
+    staging.comparison_level(pairs.email_phone_given_name, 2) as given_name_level,
+    staging.comparison_level(pairs.family_name_birth_date_address, 0) as family_name_level,
+    staging.comparison_level(pairs.family_name_birth_date_address, 1) as birth_date_level,
+    staging.comparison_level(pairs.family_name_birth_date_address, 2) as address_level,
+    staging.comparison_level(pairs.city_postal_code_national_id, 0) as city_level,
+    staging.comparison_level(pairs.city_postal_code_national_id, 1) as postal_code_level,
+    staging.comparison_level(pairs.city_postal_code_national_id, 2) as national_id_level
+from staging.compared_pairs as pairs;
+comment on view staging.identity_match_candidates is
+'One row per compared pair of profiles, its newest comparison. *_level: the comparison level, 0 is else, null is missing on a side; *_score: its match weight with the term-frequency part (log2); total_confidence_score: match probability in percent; rule_id: the first rule that found it, 0 for a profile that several records share, compared with itself, -1 where no rule finds it any more';
+
+-- Flagged pairs merge at once where phase 6 last worked so.
+create or replace view identity.match_links as
+select
+    candidates.left_profile_key,
+    candidates.right_profile_key,
+    case
+        when refused_links.refused_reason is not null then 'refused'
+        when candidates.match_decision = 'AUTO_MERGE' then 'standing'
+        when (
+            select watermarks.configuration like '%merge_flagged True'
+            from identity.ingestion_watermarks as watermarks
+            where
+                watermarks.phase = 'run_identity_resolution'
+                and watermarks.upstream = 'staging.identity_match_candidates'
+        ) then 'standing'
+        else 'waiting'
+    end::identity.link_status as status,
+    candidates.match_decision,
+    candidates.match_weight,
+    candidates.total_confidence_score,
+    coalesce(refused_links.run_id, candidates.run_id) as run_id,
+    refused_links.refused_reason
+from staging.identity_match_candidates as candidates
+left join identity.refused_links
+    on
+        candidates.left_profile_key = refused_links.left_profile_key
+        and candidates.right_profile_key = refused_links.right_profile_key
+where
+    candidates.match_decision in ('AUTO_MERGE', 'FLAG_REVIEW')
+    and candidates.left_profile_key < candidates.right_profile_key;
+comment on view identity.match_links is
+'One row per edge of the graph of profiles: standing (merges), waiting (for a steward), refused (with the reason); levels and weights in staging.identity_match_candidates';
 
 create table if not exists staging.blocking_rule_metrics (
     run_id integer not null,
@@ -310,7 +431,7 @@ begin
         staging.capped_blocks,
         staging.shared_values,
         staging.identity_match_candidates_blocked,
-        staging.identity_match_candidates;
+        staging.compared_pairs;
     delete from staging.blocking_rules;
 end
 $function$;

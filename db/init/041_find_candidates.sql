@@ -30,7 +30,7 @@ begin
         select dead_keys.*
         from dead_keys;
         perform staging.find_wanted_pairs();
-        delete from staging.identity_match_candidates as candidates
+        delete from staging.compared_pairs as candidates
         using wanted_pairs
         where
             candidates.left_profile_key = wanted_pairs.left_profile_key

@@ -28,9 +28,9 @@ begin
         candidates.left_profile_key,
         candidates.right_profile_key
     from wanted_profiles
-    inner join staging.identity_match_candidates as candidates
+    inner join staging.compared_pairs as candidates
         on wanted_profiles.profile_key = candidates.left_profile_key
-    where candidates.rule_id >= 0;
+    where candidates.rules >= 0;
     for rule in
         select blocking_rules.rule_id
         from staging.blocking_rules
@@ -101,13 +101,13 @@ begin
                 candidates.left_profile_key,
                 candidates.right_profile_key
             from others
-            inner join staging.identity_match_candidates as candidates
+            inner join staging.compared_pairs as candidates
                 on
                     others.other_profile_key = candidates.left_profile_key
                     and others.profile_key = candidates.right_profile_key
             where
                 others.other_profile_key < others.profile_key
-                and candidates.rule_id >= 0
+                and candidates.rules >= 0
             $sql$,
             rule.rule_id
         );

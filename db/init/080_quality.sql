@@ -236,11 +236,6 @@ create index if not exists customer_attribute_conflicts_high
 on gold.customer_attribute_conflicts (detected_at, global_customer_id)
 where severity = 'high';
 
-create index if not exists match_links_waiting
-on identity.match_links (total_confidence_score desc) where status = 'waiting';
-create index if not exists match_links_refused
-on identity.match_links (total_confidence_score desc) where status = 'refused';
-
 create table if not exists gold.steward_acknowledgements (
     acknowledgement_id bigint generated always as identity primary key,
     item text not null check (item <> ''),
@@ -377,16 +372,22 @@ open_links as (
     (
         select match_links.*
         from identity.match_links
-        where match_links.status = 'waiting'
-        order by match_links.total_confidence_score desc
+        where
+            match_links.match_decision = 'FLAG_REVIEW'
+            and match_links.status = 'waiting'
+        order by match_links.match_weight desc
         limit 600
     )
     union all
     (
         select match_links.*
-        from identity.match_links
-        where match_links.status = 'refused'
-        order by match_links.total_confidence_score desc
+        from identity.refused_links
+        inner join identity.match_links
+            on
+                refused_links.left_profile_key = match_links.left_profile_key
+                and refused_links.right_profile_key
+                = match_links.right_profile_key
+        order by match_links.match_weight desc
         limit 300
     )
 ),

@@ -352,8 +352,8 @@ begin
 end
 $function$;
 
--- Blank history and events: all of the family's, and of others the past values
--- that came from records of the person. Returns {table: rows}.
+-- Blank history, and with it the events: all of the family's, and of others the
+-- past values that came from records of the person. Returns {table: rows}.
 create or replace function gold.blank_erased_versions(family uuid[])
 returns jsonb
 language plpgsql
@@ -432,37 +432,6 @@ begin
         and history.version = cleared.version
         and cleared.before <> cleared.golden;
 
-    update gold.customer_change_events as events
-    set
-        old_record = events.old_record - blanked.keys,
-        new_record = events.new_record - blanked.keys
-    from (
-        select
-            array[
-                'canonical_name',
-                'canonical_email',
-                'canonical_phone',
-                'canonical_birth_date',
-                'canonical_address',
-                'canonical_city',
-                'canonical_postal_code',
-                'canonical_national_id'
-            ] as keys
-    ) as blanked
-    where events.global_customer_id = any(family);
-    get diagnostics affected = row_count;
-    counts := counts || jsonb_build_object('gold.customer_change_events', affected);
-
-    update gold.customer_change_events as events
-    set
-        old_record = gold.without_erased_values(
-            events.old_record, events.global_customer_id
-        ),
-        new_record = gold.without_erased_values(
-            events.new_record, events.global_customer_id
-        )
-    from former_holders
-    where events.global_customer_id = former_holders.global_customer_id;
     drop table former_holders;
     return counts;
 end
@@ -822,7 +791,7 @@ begin
     get diagnostics affected = row_count;
     counts := counts || jsonb_build_object('staging.match_profiles', affected);
 
-    delete from staging.identity_match_candidates as candidates
+    delete from staging.compared_pairs as candidates
     where
         candidates.left_profile_key in (
             select erased_profiles.profile_key from erased_profiles
@@ -831,7 +800,7 @@ begin
             select erased_profiles.profile_key from erased_profiles
         );
     get diagnostics affected = row_count;
-    counts := counts || jsonb_build_object('staging.identity_match_candidates', affected);
+    counts := counts || jsonb_build_object('staging.compared_pairs', affected);
     delete from staging.identity_match_candidates_blocked as candidates
     where
         candidates.left_profile_key in (
@@ -922,7 +891,7 @@ begin
         and models.parameters -> 'junk' <> '{}';
 
     -- 2c. Identity: links and memberships go, decisions lose their text.
-    delete from identity.match_links as links
+    delete from identity.refused_links as links
     where
         links.left_profile_key in (
             select erased_profiles.profile_key from erased_profiles
@@ -931,7 +900,7 @@ begin
             select erased_profiles.profile_key from erased_profiles
         );
     get diagnostics affected = row_count;
-    counts := counts || jsonb_build_object('identity.match_links', affected);
+    counts := counts || jsonb_build_object('identity.refused_links', affected);
     delete from identity.customer_identity_map as map
     using erased_members
     where map.record_key = erased_members.record_key;
@@ -1021,7 +990,7 @@ begin
     where history.global_customer_id = any(family) and history.valid_to is null;
     counts := counts || gold.blank_erased_versions(family);
 
-    insert into gold.customer_change_events (
+    insert into gold.customer_changes (
         event_seq,
         occurred_at,
         run_id,

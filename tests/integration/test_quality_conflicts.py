@@ -2,6 +2,7 @@
 
 import json
 from itertools import count
+from math import log2
 
 import pytest
 
@@ -154,20 +155,14 @@ def record(database, customer, profile, source, record_id, **values):
     )
 
 
-def link(database, left, right, status, score, reason=None):
-    """A link of two profiles, with its comparison."""
+def link(database, left, right, score):
+    """A link of two profiles that waits: the comparison behind it."""
     database.execute(
-        "insert into identity.match_links (left_profile_key, right_profile_key, status, match_decision, "
-        "match_weight, total_confidence_score, run_id, refused_reason) "
-        "values (%s, %s, %s, 'FLAG_REVIEW', 1, %s, 1, %s)",
-        (left, right, status, score, reason),
-    )
-    database.execute(
-        "insert into staging.identity_match_candidates (left_profile_key, right_profile_key, run_id, "
-        "model_version, match_weight, total_confidence_score, match_decision, phone_level, phone_score, "
-        "given_name_level, given_name_score, rules, rule_id) "
-        "values (%s, %s, 1, 1, 1, %s, 'FLAG_REVIEW', 2, 17.12, 0, -4.9, 1, 1)",
-        (left, right, score),
+        "insert into staging.compared_pairs values (%s, %s, "
+        "staging.packed_comparison(2::smallint, 17.12::real, 1) "
+        "| staging.packed_comparison(0::smallint, -4.9::real, 2), "
+        "0, 0, 1, %s, 'FLAG_REVIEW', 1)",
+        (left, right, log2(score / (100 - score))),
     )
 
 
@@ -188,8 +183,8 @@ def two_customers(store):
     record(store, ANN, 1, "sales", "O1", name="Ann Lee", phone="+15550001")
     record(store, ANN, 2, "sales", "O2", name="Ann Lee", phone="+15550001")
     record(store, BOB, 3, "support", "T'7", name="Bob Lee", phone="+15550001")
-    link(store, 1, 3, "waiting", 71.4)
-    link(store, 2, 3, "waiting", 66.0)
+    link(store, 1, 3, 71.4)
+    link(store, 2, 3, 66.0)
     return store
 
 
@@ -225,10 +220,11 @@ def test_the_call_works_as_it_stands_and_the_item_leaves(two_customers, column):
 
 
 def test_a_refused_link_says_why_and_a_link_inside_a_customer_is_none(two_customers):
-    two_customers.execute("delete from identity.match_links")
-    link_status = "insert into identity.match_links values (%s, %s, 'refused', 'AUTO_MERGE', 9, 99, 1, %s)"
-    two_customers.execute(link_status, (1, 2, "contradiction"))
-    two_customers.execute(link_status, (1, 3, "birth_dates_contradict"))
+    link(two_customers, 1, 2, 99)
+    two_customers.execute("update staging.compared_pairs set match_decision = 'AUTO_MERGE'")
+    refusal = "insert into identity.refused_links values (%s, %s, 1, %s)"
+    two_customers.execute(refusal, (1, 2, "contradiction"))
+    two_customers.execute(refusal, (1, 3, "birth_dates_contradict"))
     ((kind, explanation),) = queue(two_customers, "kind, explanation")
     assert kind == "refused_link"
     assert explanation.startswith("birth dates contradict: phone exact")

@@ -145,14 +145,12 @@ def test_a_run_that_changed_nothing_writes_nothing(store, run_phase):
 
 
 def test_compared_pairs_by_decision_rule_and_score(store, run_phase):
-    pairs = [(1, 2, 99.9, "AUTO_MERGE", 1), (1, 3, 100, "AUTO_MERGE", 1), (2, 3, 12, "REJECT", 2)]
+    pairs = [(1, 2, 10, "AUTO_MERGE", 1), (1, 3, 100, "AUTO_MERGE", 1), (2, 3, -3, "REJECT", 2)]
     pairs.append((1, 1, 100, "AUTO_MERGE", 0))  # a profile with itself is no pair
-    for left, right, score, decision, rule in pairs:
+    for left, right, weight, decision, rule in pairs:
         store.execute(
-            "insert into staging.identity_match_candidates (left_profile_key, right_profile_key, run_id, "
-            "model_version, match_weight, total_confidence_score, match_decision, rules, rule_id) "
-            "values (%s, %s, 1, 1, 0, %s, %s, 1, %s)",
-            (left, right, score, decision, rule),
+            "insert into staging.compared_pairs values (%s, %s, 0, 0, 0, 1, %s, %s, %s)",
+            (left, right, weight, decision, rule),
         )
     run_phase(METRICS, MDM_RUN_ID="1")
     assert store.query(

@@ -1,0 +1,28 @@
+-- Which of the touched links are refused, written where it changed. Takes the temp table changed_refusals.
+delete from identity.refused_links as known
+using touched_profiles
+where
+    known.left_profile_key = touched_profiles.profile_key
+    and not exists (
+        select 1
+        from changed_refusals
+        where
+            known.left_profile_key = changed_refusals.left_profile_key
+            and known.right_profile_key = changed_refusals.right_profile_key
+    );
+
+insert into identity.refused_links as known (
+    left_profile_key, right_profile_key, run_id, refused_reason
+)
+select
+    changed_refusals.left_profile_key,
+    changed_refusals.right_profile_key,
+    changed_refusals.run_id,
+    changed_refusals.refused_reason
+from changed_refusals
+order by changed_refusals.left_profile_key, changed_refusals.right_profile_key
+on conflict (left_profile_key, right_profile_key) do update
+    set
+        refused_reason = excluded.refused_reason,
+        run_id = excluded.run_id
+    where known.refused_reason <> excluded.refused_reason;
