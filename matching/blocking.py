@@ -35,12 +35,13 @@ TERM = re.compile(r"(?:(?P<function>\w+)\()?(?P<column>\w+)(?:, *(?P<length>\d+)
 
 @dataclass(frozen=True)
 class BlockingRule:
-    """key: terms that must agree. limit: most profiles a block may hold; a larger one is skipped and
-    reported."""
+    """key: terms that must agree. limit: most profiles that are all paired with all; those of a larger block are
+    paired with its anchors, of one larger than give_up not at all; both are reported."""
 
     name: str
     key: tuple[str, ...]
     limit: int
+    give_up: int | None = None
 
 
 def parse_term(term: str) -> tuple[str | None, str, int | None]:
@@ -63,10 +64,13 @@ def read_blocking(tables: list[dict]) -> tuple[BlockingRule, ...]:
     rules = []
     for place, table in enumerate(tables, start=1):
         name = table.get("name", f"number {place}")
-        if set(table) != {"name", "key", "limit"}:
-            raise ValueError(f"[[blocking]] {name}: needs exactly name, key and limit")
+        if set(table) | {"give_up"} != {"name", "key", "limit", "give_up"}:
+            raise ValueError(f"[[blocking]] {name}: needs name, key and limit, may have give_up, and nothing else")
         if not isinstance(table["limit"], int) or table["limit"] < 2:
             raise ValueError(f"[[blocking]] {name}: limit must be a whole number of at least 2")
+        give_up = table.get("give_up", table["limit"])
+        if not isinstance(give_up, int) or give_up < table["limit"]:
+            raise ValueError(f"[[blocking]] {name}: give_up must be a whole number, not below limit")
         if not isinstance(table["key"], list) or not table["key"]:
             raise ValueError(f"[[blocking]] {name}: key must be a list of terms")
         for term in table["key"]:
@@ -74,7 +78,7 @@ def read_blocking(tables: list[dict]) -> tuple[BlockingRule, ...]:
                 parse_term(term)
             except ValueError as error:
                 raise ValueError(f"[[blocking]] {name}: {error}") from None
-        rules.append(BlockingRule(name=name, key=tuple(table["key"]), limit=table["limit"]))
+        rules.append(BlockingRule(name, tuple(table["key"]), table["limit"], table.get("give_up")))
     if len({rule.name for rule in rules}) != len(rules):
         raise ValueError("[[blocking]]: two rules have the same name")
     if len(rules) > 31:

@@ -3,8 +3,9 @@
 1. A block is the profiles that have a key in common under one blocking rule. All with all are paired, as far as
    one of the two is new or the block is to be paired afresh.
 2. A block of more profiles than the rule's limit is capped: everyone in it is paired with its anchors only, the
-   few smallest profile keys, so that its pairs grow with its size and not with the square.
-3. A block that crossed the limit, or whose anchors changed, is paired afresh. So the pairs in force depend on the
+   few smallest profile keys, so that its pairs grow with its size and not with the square. One that is past
+   where the rule gives up has no anchors, and no pairs.
+3. A block that crossed a limit, or whose anchors changed, is paired afresh. So the pairs in force depend on the
    profiles there are, and not on the order in which they came.
 4. A pair that several rules find is one pair, with all of them.
 
@@ -12,7 +13,8 @@ Memory: 13 bytes per member of a block, and per found pair 8 bytes for each rule
 while they are united.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -32,14 +34,22 @@ CAPPED = {
 SIZES = {"rule_id": pl.Int16, "key": pl.Int64, "profile_count": pl.Int64}
 BLOCK = ["rule_id", "key"]
 PAIR = ["left_profile_key", "right_profile_key"]
-LARGEST = np.iinfo(np.int64).max
+SMALLEST, LARGEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+
+
+class Limits(NamedTuple):
+    """A rule's limits. limit: most profiles of a block that are all paired with all. give_up: most that are paired
+    with anchors."""
+
+    limit: int
+    give_up: int = LARGEST
 
 
 @dataclass(frozen=True)
 class Candidates:
     """pairs: left_profile_key, right_profile_key, rules, rule_id; in order of the keys.
 
-    capped: the capped blocks among those looked at, as CAPPED, and is_afresh. sizes: as SIZES, the blocks looked
+    capped: the capped blocks among those looked at, as CAPPED, with example, a member, and is_afresh. sizes: as SIZES, the blocks looked
     at that have more than one member. found: rule_id -> pairs it found.
     """
 
@@ -70,7 +80,8 @@ class Members:
 class Changes:
     """Of a rule's changed blocks, in order of the key: by how much they grew, and what was known of them.
 
-    first_change: the smallest profile key that came or went; up to anchor_limit the anchors are others now.
+    first_change: the smallest profile key that came or went; up to anchor_limit the anchors are others now. Where
+    there were none, anchor_limit is SMALLEST.
     is_partial: of a capped block only the anchors and what is new are among the members, as nothing else is
     needed; profile_count tells how many there were.
     """
@@ -85,7 +96,7 @@ class Changes:
 
 
 def block_changes(
-    new: pl.DataFrame, dead: pl.DataFrame, capped: pl.DataFrame, limits: dict[int, int]
+    new: pl.DataFrame, dead: pl.DataFrame, capped: pl.DataFrame, limits: dict[int, Limits]
 ) -> pl.DataFrame:
     """One row per block that profiles came to or went from: rule_id, key, anchors and what Changes holds.
 
@@ -93,7 +104,12 @@ def block_changes(
     be found again.
     """
     changes = pl.concat([new.with_columns(change=pl.lit(1)), dead.with_columns(change=pl.lit(-1))])
-    limit = pl.col("rule_id").replace_strict(limits, return_dtype=pl.Int64)
+    limit, give_up = (
+        pl.col("rule_id").replace_strict({rule: of[place] for rule, of in limits.items()}, return_dtype=pl.Int64)
+        for place in (0, 1)
+    )
+    profile_count = pl.col("profile_count") + pl.col("growth")
+    has_anchors = pl.col("anchors").list.len() > 0
     return (
         changes.group_by(BLOCK)
         .agg(growth=pl.col("change").sum().cast(pl.Int64), first_change=pl.col("profile_key").min())
@@ -106,7 +122,8 @@ def block_changes(
         .with_columns(
             # It stays capped, with the same anchors.
             is_partial=pl.col("anchors").is_not_null()
-            & (pl.col("profile_count") + pl.col("growth") > limit)
+            & (profile_count > limit)
+            & ((profile_count <= give_up) == has_anchors)
             & (pl.col("first_change") > pl.col("anchor_limit"))
         )
         .sort(BLOCK)
@@ -118,13 +135,16 @@ def pairs_of_changes(
     new: pl.DataFrame,
     dead: pl.DataFrame,
     changes: pl.DataFrame,
-    limits: dict[int, int],
+    limits: dict[int, Limits],
 ) -> Candidates:
     """The pairs of changed blocks that have to be compared.
 
     changes: as `block_changes` gives it. members: as MEMBERS, all there were of its blocks that are not partial.
     new, dead: as MEMBERS, what came, of profiles that had no keys before, and what went.
     """
+    # What stays given up has more members, or fewer, and nothing else.
+    given_up = changes.filter("is_partial", pl.col("anchors").list.len() == 0)
+    new, changes = (frame.join(given_up, on=BLOCK, how="anti") for frame in (new, changes))
     anchors = changes.filter("is_partial").select(*BLOCK, profile_key="anchors").explode("profile_key")
     left = members.join(dead, on=list(MEMBERS), how="anti")
     members = pl.concat([part.select(*MEMBERS) for part in (left, anchors, new)]).sort("profile_key")
@@ -132,9 +152,9 @@ def pairs_of_changes(
     is_new = pl.col("profile_key").is_in(new["profile_key"].unique().implode())
     members = members.with_columns(row=pl.Series(row), is_new=is_new)
     of_rule, changes_of = (
-        frame.partition_by("rule_id", as_dict=True, maintain_order=True) for frame in (members, changes)
+        frame.partition_by("rule_id", as_dict=True, maintain_order=True) for frame in (members, changes.sort(BLOCK))
     )
-    return candidate_pairs(
+    candidates = candidate_pairs(
         profile_keys,
         {
             rule: Members(*(frame[name].to_numpy() for name in Members.__dataclass_fields__))
@@ -146,12 +166,22 @@ def pairs_of_changes(
             for (rule,), frame in changes_of.items()
         },
     )
+    given_up = given_up.with_columns(
+        profile_count=pl.col("profile_count") + pl.col("growth"),
+        example=pl.lit(None, pl.Int64),
+        is_afresh=pl.lit(False),
+    )
+    return replace(
+        candidates,
+        capped=pl.concat([candidates.capped, given_up.select(candidates.capped.columns)]),
+        sizes=pl.concat([candidates.sizes, given_up.select(*SIZES)]),
+    )
 
 
 def candidate_pairs(
     profile_keys: np.ndarray,
     members: dict[int, Members],
-    limits: dict[int, int],
+    limits: dict[int, Limits],
     changes: dict[int, Changes] | None = None,
 ) -> Candidates:
     """The pairs of the blocks of each rule that have to be compared.
@@ -172,7 +202,7 @@ def candidate_pairs(
     found.clear()
     return Candidates(
         _unite(profile_keys, every),
-        pl.concat([pl.DataFrame(schema=CAPPED | {"is_afresh": pl.Boolean}), *capped]),
+        pl.concat([pl.DataFrame(schema=CAPPED | {"example": pl.Int64, "is_afresh": pl.Boolean}), *capped]),
         pl.concat([pl.DataFrame(schema=SIZES), *sizes]),
         counts,
     )
@@ -216,9 +246,9 @@ def _in_blocks(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return coded & ((1 << place_bits) - 1), coded >> place_bits
 
 
-def _pair_blocks(members: Members, limit: int, changes: Changes | None) -> tuple:
+def _pair_blocks(members: Members, limits: Limits, changes: Changes | None) -> tuple:
     """Rows of the left and right sides of one rule's pairs, its blocks (key, profile_count), and its capped
-    blocks (key, profile_count, the row of an anchor, is_afresh)."""
+    blocks (key, profile_count, the row of an anchor or of another member, whether it is an anchor, is_afresh)."""
     order, block = _in_blocks(members.key)
     row = members.row[order]
     first = np.flatnonzero(_begins(block))
@@ -228,42 +258,49 @@ def _pair_blocks(members: Members, limit: int, changes: Changes | None) -> tuple
     if changes is not None:
         known = np.searchsorted(changes.key, key)
         size = np.where(changes.is_partial[known], (changes.profile_count + changes.growth)[known], here)
-        is_afresh = (size > limit) != changes.was_capped[known]
-        is_afresh |= (size > limit) & (changes.first_change[known] <= changes.anchor_limit[known])
-    is_capped = size > limit
+        is_afresh = (size > limits.limit) != changes.was_capped[known]
+        was_given_up = changes.was_capped[known] & (changes.anchor_limit[known] == SMALLEST)
+        is_afresh |= (size > limits.give_up) != was_given_up
+        is_afresh |= (size > limits.limit) & (changes.first_change[known] <= changes.anchor_limit[known])
+    is_capped = size > limits.limit
+    anchor_count = np.where(size > limits.give_up, 0, np.where(is_capped, ANCHORS, here))
     place = np.arange(len(block)) - first[block]
     partners = here[block] - 1 - place
-    partners[is_capped[block] & (place >= ANCHORS)] = 0
+    partners[place >= anchor_count[block]] = 0
     left = np.repeat(np.arange(len(block)), partners)
     right = left + 1 + np.arange(len(left)) - np.repeat(np.cumsum(partners) - partners, partners)
     if changes is not None and members.is_new is not None:
         is_new = members.is_new[order]
         kept = is_afresh[block[left]] | is_new[left] | is_new[right]
         left, right = left[kept], right[kept]
-    anchors = np.flatnonzero(is_capped[block] & (place < ANCHORS))
+    shown = np.flatnonzero(is_capped[block] & (place < np.maximum(anchor_count, 1)[block]))
     capped = {
-        "key": key[block[anchors]],
-        "profile_count": size[block[anchors]],
-        "anchor": row[anchors],
-        "is_afresh": is_afresh[block[anchors]],
+        "key": key[block[shown]],
+        "profile_count": size[block[shown]],
+        "member": row[shown],
+        "is_anchor": place[shown] < anchor_count[block[shown]],
+        "is_afresh": is_afresh[block[shown]],
     }
     return row[left], row[right], {"key": key, "profile_count": size}, capped
 
 
-def _capped_blocks(rule_id: int, anchors: dict[str, np.ndarray], profile_keys: np.ndarray) -> pl.DataFrame:
-    """One row per capped block, as CAPPED and is_afresh, of one row per anchor."""
-    rows = pl.DataFrame(anchors | {"anchor": profile_keys[anchors["anchor"]]})
+def _capped_blocks(rule_id: int, members: dict[str, np.ndarray], profile_keys: np.ndarray) -> pl.DataFrame:
+    """One row per capped block, as CAPPED, with example and is_afresh, of one row per anchor, or one."""
+    rows = pl.DataFrame(members | {"member": profile_keys[members["member"]]})
+    anchors = pl.col("member").filter(pl.col("is_anchor"))
     return (
         rows.group_by("key", maintain_order=True)
         .agg(
             pl.col("profile_count").first(),
-            pl.col("anchor").last().alias("anchor_limit"),
-            pl.col("anchor").alias("anchors"),
+            anchors.last().fill_null(SMALLEST).alias("anchor_limit"),
+            anchors.alias("anchors"),
+            pl.col("member").first().alias("example"),
             pl.col("is_afresh").first(),
         )
         .select(
             pl.lit(rule_id, pl.Int16).alias("rule_id"),
             *(pl.col(name).cast(kind) for name, kind in CAPPED.items() if name != "rule_id"),
+            pl.col("example").cast(pl.Int64),
             "is_afresh",
         )
     )

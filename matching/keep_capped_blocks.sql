@@ -16,9 +16,11 @@ select
     capped.profile_count,
     capped.anchor_limit,
     capped.anchors,
-    capped.anchors[1],
-    %(run_id)s
+    coalesce(capped.example, known.example_profile_key) as example_profile_key,
+    %(run_id)s as run_id
 from pg_temp.capped
+left join staging.capped_blocks as known
+    on capped.rule_id = known.rule_id and capped.key = known.key
 on conflict on constraint capped_blocks_pkey do update
     set
         profile_count = excluded.profile_count,

@@ -4,7 +4,8 @@ select
     capped_blocks.key,
     capped_blocks.profile_count,
     capped_blocks.anchor_limit,
-    array_to_string(capped_blocks.anchors, ' ') as anchors
+    -- None is something else than not known.
+    coalesce(nullif(array_to_string(capped_blocks.anchors, ' '), ''), case when capped_blocks.anchors = '{}' then 'none' end) as anchors
 from
     unnest(%(rule_ids)s::smallint[], %(keys)s::bigint[])
         as block (rule_id, key)

@@ -13,6 +13,7 @@ Usage: python matching/run_blocking.py
 import argparse
 import tomllib
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,9 +104,12 @@ def bring_in_rules(work: Phase) -> bool:
         rules = read_blocking(tables.get("blocking", []))
     except ValueError as error:
         raise ConfigurationError(f"matching/model.toml: {error}. Mend it and run again.") from error
-    declared = [(place, rule.name, list(rule.key), rule.limit) for place, rule in enumerate(rules, start=1)]
+    declared = [
+        (place, rule.name, list(rule.key), rule.limit, rule.give_up)
+        for place, rule in enumerate(rules, start=1)
+    ]
     work.cursor.execute(
-        "select rule_id, rule_name, key_terms, block_limit from staging.blocking_rules order by rule_id"
+        "select rule_id, rule_name, key_terms, block_limit, give_up from staging.blocking_rules order by rule_id"
     )
     known = work.cursor.fetchall()
     if known == declared:
@@ -113,7 +117,7 @@ def bring_in_rules(work: Phase) -> bool:
     work.cursor.execute("select staging.drop_blocking_keys()")
     execute_values(
         work.cursor,
-        "insert into staging.blocking_rules (rule_id, rule_name, key_terms, block_limit) values %s",
+        "insert into staging.blocking_rules (rule_id, rule_name, key_terms, block_limit, give_up) values %s",
         declared,
     )
     if known:
@@ -128,11 +132,17 @@ class Rules:
     """
 
     def __init__(self, cursor: Cursor):
-        cursor.execute("select rule_id, block_limit, key_terms from staging.blocking_rules order by rule_id")
+        from matching.candidate_pairs import LARGEST, Limits
+
+        cursor.execute(
+            "select rule_id, key_terms, block_limit, coalesce(give_up, %s) from staging.blocking_rules "
+            "order by rule_id",
+            (LARGEST,),
+        )
         rules = cursor.fetchall()
-        self.ids = [rule_id for rule_id, _, _ in rules]
-        self.limits = {rule_id: limit for rule_id, limit, _ in rules}
-        self.terms = {rule_id: terms for rule_id, _, terms in rules}
+        self.ids = [rule_id for rule_id, *_ in rules]
+        self.limits = {rule_id: Limits(limit, give_up) for rule_id, _, limit, give_up in rules}
+        self.terms = {rule_id: terms for rule_id, terms, *_ in rules}
         self.own = [rule_id for rule_id, terms in self.terms.items() if terms in OWN_KEYS]
         cursor.execute(
             "select term, staging.blocking_term_sql(term) from unnest(%s) as term",
@@ -242,7 +252,7 @@ def pair_changes(work: Phase, rules: Rules, mark: int, few: bool) -> "tuple[Cand
         (HERE / "known_capped_blocks.sql").read_text(encoding="utf-8"),
         CAPPED | {"anchors": pl.String},
         listed_blocks(touched),
-    ).with_columns(pl.col("anchors").str.split(" ").cast(pl.List(pl.Int64)))
+    ).with_columns(pl.col("anchors").str.split(" ").cast(pl.List(pl.Int64), strict=False).list.drop_nulls())
     changes = block_changes(new, dead, capped, rules.limits)
     with ThreadPoolExecutor(1) as reader:
         reading = reader.submit(read_members, changes.filter(~pl.col("is_partial")), few)
@@ -257,7 +267,8 @@ def pair_changes(work: Phase, rules: Rules, mark: int, few: bool) -> "tuple[Cand
         .select("rule_id", "key", is_large=is_large),
     )
     store_capped(work, candidates, capped)
-    return candidates, no_longer_found(work, rules, candidates, members)
+    withdrawn = no_longer_found(work, rules, candidates, members)
+    return replace(candidates, pairs=not_compared_yet(work, candidates.pairs, keys["profile_key"])), withdrawn
 
 
 def read_part(rules: Rules, rule_ids: list[int], first: int, last: int) -> "pl.DataFrame":
@@ -382,10 +393,38 @@ def store_capped(work: Phase, candidates: "Candidates", known: "pl.DataFrame | N
     gone = capped.clear() if known is None else known.join(capped, on=["rule_id", "key"], how="anti")
     work.cursor.execute(
         "create temp table capped (rule_id smallint, key bigint, profile_count bigint, anchor_limit bigint, "
-        "anchors bigint[]) on commit drop"
+        "anchors bigint[], example bigint) on commit drop"
     )
     copy_in(work.cursor, "pg_temp.capped", capped)
     run_file(work.cursor, HERE / "keep_capped_blocks.sql", {"run_id": work.run_id} | listed_blocks(gone))
+
+
+def not_compared_yet(work: Phase, pairs: "pl.DataFrame", new: "pl.Series") -> "pl.DataFrame":
+    """The pairs but those that blocks paired afresh find again; new: the profiles that have no compared pairs yet."""
+    import polars as pl
+
+    from matching.candidate_pairs import PAIR
+
+    known = pairs
+    for side in PAIR:
+        known = known.join(pl.DataFrame({side: new}), on=side, how="anti")
+    if not known.height:
+        return pairs
+    return pairs.join(compared_pairs(work, known["left_profile_key"]), on=PAIR, how="anti", maintain_order="left")
+
+
+def compared_pairs(work: Phase, left_keys: "pl.Series") -> "pl.DataFrame":
+    """The compared pairs in force that a rule found, of these left sides."""
+    import polars as pl
+
+    from matching.candidate_pairs import PAIR
+
+    return copy_out_numbers(
+        work.cursor,
+        (HERE / "compared_pairs.sql").read_text(encoding="utf-8"),
+        dict.fromkeys(PAIR, pl.Int64),
+        {"profile_keys": array_text(left_keys.unique().sort())},
+    )
 
 
 def no_longer_found(
@@ -407,12 +446,7 @@ def no_longer_found(
     if not reshaped.height:
         return nothing
     profile_keys = {"profile_keys": array_text(reshaped["profile_key"].unique().sort())}
-    compared = copy_out_numbers(
-        work.cursor,
-        (HERE / "compared_pairs.sql").read_text(encoding="utf-8"),
-        dict.fromkeys(PAIR, pl.Int64),
-        profile_keys,
-    )
+    compared = compared_pairs(work, reshaped["profile_key"])
     pairs = pairs_in_blocks(compared, reshaped).select(PAIR).unique().sort(PAIR)
     keys = read_keys(
         work.cursor,
