@@ -15,7 +15,7 @@ from db.phase import Phase, phase
 from db.postgres import bulk_load, run_file
 
 HERE = Path(__file__).resolve().parent
-EVENTS = "gold.customer_change_events"
+EVENTS = "gold.customer_changes"
 UPSTREAM = "gold.dim_customers_history"
 
 

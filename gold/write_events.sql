@@ -1,25 +1,21 @@
--- One row per customer whose golden record is not what the last event about it said.
+-- One row per customer whose golden record is not the version that the last event about it brought.
 
 -- What consumers believe: no row where the customer is unknown or gone. The last event of each is looked up by
 -- itself, so the cost follows the customers and not all events.
 create temp table believed on commit drop as
 select
     working_customers.global_customer_id,
-    last_events.occurred_at,
-    last_events.new_record
+    last_changes.new_version as version
 from gold.working_customers
 cross join
     lateral (
-        select
-            events.change_type,
-            events.occurred_at,
-            events.new_record
-        from gold.customer_change_events as events
-        where events.global_customer_id = working_customers.global_customer_id
-        order by events.event_seq desc
+        select changes.new_version
+        from gold.customer_changes as changes
+        where changes.global_customer_id = working_customers.global_customer_id
+        order by changes.event_seq desc
         limit 1
-    ) as last_events
-where last_events.change_type in ('INSERT', 'SPLIT', 'UPDATE');
+    ) as last_changes
+where last_changes.new_version is not null;
 
 analyze believed;
 
@@ -32,69 +28,37 @@ with splits as (
     order by lineage.into_customer_id asc, lineage.lineage_id desc
 ),
 
-records as (
-    select
-        working_customers.global_customer_id,
-        customers.updated_at,
-        believed.occurred_at,
-        believed.new_record as old_record,
-        -- What the event's own columns do not say; absent means null.
-        case
-            when customers.global_customer_id is not null
-                then
-                    json_object(
-                        'run_id': customers.run_id,
-                        'created_at': customers.created_at,
-                        'record_count': customers.record_count,
-                        'source_count': customers.source_count,
-                        'canonical_name': customers.canonical_name,
-                        'canonical_email': customers.canonical_email,
-                        'canonical_phone': customers.canonical_phone,
-                        'canonical_birth_date': customers.canonical_birth_date,
-                        'canonical_national_id': customers.canonical_national_id,
-                        'canonical_address': customers.canonical_address,
-                        'canonical_city': customers.canonical_city,
-                        'canonical_postal_code': customers.canonical_postal_code
-                        absent on null
-                        returning jsonb
-                    )
-        end as new_record
-    from gold.working_customers
-    left join gold.dim_customers as customers
-        on working_customers.global_customer_id = customers.global_customer_id
-    left join believed
-        on working_customers.global_customer_id = believed.global_customer_id
-    -- A fence: each record is made once.
-    offset 0 -- noqa: AM09
-),
-
 changes as (
     select
-        records.global_customer_id,
-        records.updated_at,
-        records.old_record,
-        records.new_record,
+        working_customers.global_customer_id,
+        believed.version as old_version,
+        current_versions.version as new_version,
+        current_versions.valid_from,
         splits.from_customer_id,
         case
-            when records.new_record is null then 'DELETE'::gold.change_type
-            when records.old_record is not null then 'UPDATE'
+            when current_versions.version is null then 'DELETE'::gold.change_type
+            when believed.version is not null then 'UPDATE'
             when splits.from_customer_id is not null then 'SPLIT'
             else 'INSERT'
         end as change_type
-    from records
+    from gold.working_customers
+    left join gold.dim_customers_history as current_versions
+        on
+            working_customers.global_customer_id = current_versions.global_customer_id
+            and current_versions.valid_to is null
+    left join believed
+        on working_customers.global_customer_id = believed.global_customer_id
     left join splits
-        on records.global_customer_id = splits.into_customer_id
-    where
-        records.old_record is distinct from records.new_record
-        or records.occurred_at <> records.updated_at
+        on working_customers.global_customer_id = splits.into_customer_id
+    where believed.version is distinct from current_versions.version
 ),
 
 typed as (
     select
         changes.global_customer_id,
-        changes.old_record,
-        changes.new_record,
-        coalesce(changes.updated_at, closed.valid_to) as occurred_at,
+        changes.old_version,
+        changes.new_version,
+        coalesce(changes.valid_from, closed.valid_to) as occurred_at,
         case
             when closed.merged_into is not null then 'MERGE'
             else changes.change_type
@@ -117,42 +81,66 @@ typed as (
     ) as closed on true
 )
 
-insert into gold.customer_change_events (
+insert into gold.customer_changes (
     event_seq,
     occurred_at,
-    run_id,
-    change_type,
     global_customer_id,
     related_customer_id,
-    changed_attributes,
-    old_record,
-    new_record
+    run_id,
+    change_type,
+    old_version,
+    new_version,
+    changed_attributes
 )
 select
     %(last_event_seq)s + row_number() over (
         order by typed.change_type, typed.global_customer_id
     ),
     typed.occurred_at,
-    %(run_id)s,
-    typed.change_type,
     typed.global_customer_id,
     typed.related_customer_id,
-    case
-        when typed.change_type = 'UPDATE' then array(
-            select replace(attribute, 'canonical_', '')
-            from
-                unnest(
-                    '{
-                    canonical_name, canonical_email, canonical_phone,
-                    canonical_birth_date, canonical_national_id,
-                    canonical_address, canonical_city, canonical_postal_code,
-                    record_count, source_count
-                }'::text[]
-                ) as attribute
-            where
-                typed.old_record -> attribute is distinct from typed.new_record -> attribute
-        )
-    end,
-    typed.old_record,
-    typed.new_record
-from typed;
+    %(run_id)s,
+    typed.change_type,
+    typed.old_version,
+    typed.new_version,
+    updated.attributes
+from typed
+left join lateral (
+    select
+        array_remove(
+            array[
+                case when earlier.canonical_name is distinct from later.canonical_name then 'name' end,
+                case when earlier.canonical_email is distinct from later.canonical_email then 'email' end,
+                case when earlier.canonical_phone is distinct from later.canonical_phone then 'phone' end,
+                case
+                    when earlier.canonical_birth_date is distinct from later.canonical_birth_date
+                        then 'birth_date'
+                end,
+                case
+                    when earlier.canonical_national_id is distinct from later.canonical_national_id
+                        then 'national_id'
+                end,
+                case
+                    when earlier.canonical_address is distinct from later.canonical_address
+                        then 'address'
+                end,
+                case when earlier.canonical_city is distinct from later.canonical_city then 'city' end,
+                case
+                    when earlier.canonical_postal_code is distinct from later.canonical_postal_code
+                        then 'postal_code'
+                end,
+                case when earlier.record_count <> later.record_count then 'record_count' end,
+                case when earlier.source_count <> later.source_count then 'source_count' end
+            ],
+            null
+        ) as attributes
+    from gold.dim_customers_history as earlier
+    inner join gold.dim_customers_history as later
+        on
+            later.global_customer_id = typed.global_customer_id
+            and later.version = typed.new_version
+    where
+        typed.change_type = 'UPDATE'
+        and earlier.global_customer_id = typed.global_customer_id
+        and earlier.version = typed.old_version
+) as updated on true;

@@ -45,7 +45,7 @@ comment on column gold.dim_customers.created_at is
 'When the id was first given; a customer who returns keeps it';
 comment on column gold.dim_customers.updated_at is
 'When a column of the row last changed; the valid_from of its current version';
-create index if not exists dim_customers_run_id on gold.dim_customers (run_id);
+select identity.index_run_id('gold.dim_customers');
 
 -- Survivorship ---------------------------------------------------------------
 
@@ -235,8 +235,7 @@ comment on column gold.dim_customers_history.previous_valid_to is
 'valid_to of the version before. Key and foreign key make the versions of a customer one chain in which each begins after the end of the one before: they cannot overlap, and only the last can be open. An exclusion constraint says the same at five times the cost of loading';
 comment on column gold.dim_customers_history.merged_into is
 'The customer this one went into when it was closed; null when it was closed for want of records, or went on';
-create index if not exists dim_customers_history_run_id
-on gold.dim_customers_history (run_id);
+select identity.index_run_id('gold.dim_customers_history');
 create index if not exists dim_customers_history_closed_run_id
 on gold.dim_customers_history (closed_run_id) where closed_run_id is not null;
 
@@ -270,26 +269,119 @@ $function$;
 
 -- Events ---------------------------------------------------------------------
 
-create table if not exists gold.customer_change_events (
+create table if not exists gold.customer_changes (
     event_seq bigint primary key,
     occurred_at timestamptz not null,
-    run_id integer not null,
-    change_type gold.change_type not null,
     global_customer_id uuid not null,
     related_customer_id uuid,
+    run_id integer not null,
+    change_type gold.change_type not null,
+    old_version integer,
+    new_version integer,
     changed_attributes text[],
-    old_record jsonb,
-    new_record jsonb,
-    check (change_type in ('MERGE', 'SPLIT') or related_customer_id is null)
+    check (change_type in ('MERGE', 'SPLIT') or related_customer_id is null),
+    check ((new_version is null) = (change_type in ('MERGE', 'DELETE', 'ERASE')))
 );
-comment on table gold.customer_change_events is
+comment on table gold.customer_changes is
+'One row per event: which version of the golden record it took leave of, and which it brought. Versions do not change, so they are not kept twice; to read, see customer_change_events';
+create index if not exists customer_changes_global_customer_id
+on gold.customer_changes (global_customer_id, event_seq);
+
+-- The events once held a copy of both versions.
+do $migration$
+begin
+    if (
+        select pg_class.relkind <> 'r' from pg_class
+        where pg_class.oid = to_regclass('gold.customer_change_events')
+    ) is distinct from false then
+        return;
+    end if;
+    insert into gold.customer_changes (
+        event_seq, occurred_at, global_customer_id, related_customer_id, run_id,
+        change_type, old_version, new_version, changed_attributes
+    )
+    select
+        events.event_seq,
+        events.occurred_at,
+        events.global_customer_id,
+        events.related_customer_id,
+        events.run_id,
+        events.change_type,
+        lag(history.version) over (
+            partition by events.global_customer_id order by events.event_seq
+        ),
+        history.version,
+        events.changed_attributes
+    from gold.customer_change_events as events
+    left join gold.dim_customers_history as history
+        on
+            events.change_type in ('INSERT', 'SPLIT', 'UPDATE')
+            and events.global_customer_id = history.global_customer_id
+            and events.occurred_at = history.valid_from
+    order by events.event_seq;
+    drop function gold.read_events(text, integer);
+    drop table gold.customer_change_events;
+    analyze gold.customer_changes;
+end
+$migration$;
+
+-- A version as the events give it: what the event's own columns do not say; absent means null.
+create or replace function gold.version_as_json(
+    version gold.dim_customers_history, created_at timestamptz
+)
+returns jsonb
+language sql stable parallel safe
+return json_object(
+    'run_id': (version).run_id,
+    'created_at': created_at,
+    'record_count': (version).record_count,
+    'source_count': (version).source_count,
+    'canonical_name': (version).canonical_name,
+    'canonical_email': (version).canonical_email,
+    'canonical_phone': (version).canonical_phone,
+    'canonical_birth_date': (version).canonical_birth_date,
+    'canonical_national_id': (version).canonical_national_id,
+    'canonical_address': (version).canonical_address,
+    'canonical_city': (version).canonical_city,
+    'canonical_postal_code': (version).canonical_postal_code
+    absent on null
+    returning jsonb
+);
+
+create or replace view gold.customer_change_events as
+select
+    changes.event_seq,
+    changes.occurred_at,
+    changes.run_id,
+    changes.change_type,
+    changes.global_customer_id,
+    changes.related_customer_id,
+    changes.changed_attributes,
+    case
+        when changes.old_version is not null
+            then gold.version_as_json(old_versions, customers.created_at)
+    end as old_record,
+    case
+        when changes.new_version is not null
+            then gold.version_as_json(new_versions, customers.created_at)
+    end as new_record
+from gold.customer_changes as changes
+left join identity.customers
+    on changes.global_customer_id = customers.global_customer_id
+left join gold.dim_customers_history as old_versions
+    on
+        changes.global_customer_id = old_versions.global_customer_id
+        and changes.old_version = old_versions.version
+left join gold.dim_customers_history as new_versions
+    on
+        changes.global_customer_id = new_versions.global_customer_id
+        and changes.new_version = new_versions.version;
+comment on view gold.customer_change_events is
 'One row per change of a golden record, in the order of event_seq; read them in order and dim_customers comes out';
 comment on column gold.customer_change_events.new_record is
 'The golden record from now on, without its global_customer_id and updated_at, which are global_customer_id and occurred_at of the event; an absent key is null';
 comment on column gold.customer_change_events.related_customer_id is
 'MERGE: the customer it went into. SPLIT: the customer it came out of';
-create index if not exists customer_change_events_global_customer_id
-on gold.customer_change_events (global_customer_id, event_seq);
 
 -- The number of the last event. Holds the outbox until the transaction ends: numbers
 -- are given one writer at a time and become visible in order, so a reader who reads
@@ -299,8 +391,8 @@ returns bigint
 language plpgsql
 as $function$
 begin
-    lock table gold.customer_change_events in share row exclusive mode;
-    return coalesce((select max(events.event_seq) from gold.customer_change_events as events), 0);
+    lock table gold.customer_changes in share row exclusive mode;
+    return coalesce((select max(changes.event_seq) from gold.customer_changes as changes), 0);
 end
 $function$;
 
@@ -363,7 +455,7 @@ language plpgsql
 as $function$
 #variable_conflict use_column
 declare
-    last_seq bigint := (select max(events.event_seq) from gold.customer_change_events as events);
+    last_seq bigint := (select max(changes.event_seq) from gold.customer_changes as changes);
     position_now bigint;
 begin
     if coalesce(acknowledge_events.consumer, '') = '' then

@@ -155,7 +155,7 @@ class ResolvedRecords:
     def snapshot(self) -> list[tuple]:
         """Every row of gold's data with its place, to see whether anything was written."""
         tables = (
-            "dim_customers", "customer_attribute_values", "dim_customers_history", "customer_change_events",
+            "dim_customers", "customer_attribute_values", "dim_customers_history", "customer_changes",
             "customer_steward_overrides",
         )  # fmt: skip
         return [

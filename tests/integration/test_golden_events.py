@@ -115,7 +115,7 @@ def test_a_rollback_leaves_no_gap_and_no_number_becomes_visible_out_of_order(dat
         second.join(0.3)
         assert second.is_alive() and seen == []
         first.execute(
-            "insert into gold.customer_change_events (event_seq, occurred_at, run_id, change_type, "
+            "insert into gold.customer_changes (event_seq, occurred_at, run_id, change_type, "
             "global_customer_id) values (1, now(), 1, 'DELETE', %s)",
             (A,),
         )
