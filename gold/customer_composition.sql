@@ -16,12 +16,10 @@ set profile_count = counted.profile_count
 from (
     select
         large.global_customer_id,
-        count(distinct inputs.profile_key) as profile_count
+        count(distinct map.profile_key) as profile_count
     from changed_compositions as large
     inner join identity.customer_identity_map as map
         on large.global_customer_id = map.global_customer_id
-    inner join staging.identity_inputs as inputs
-        on map.record_key = inputs.record_key
     where large.record_count >= %(large)s
     group by large.global_customer_id
 ) as counted

@@ -352,7 +352,9 @@ def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignmen
             pl.lit(work.run_id).alias("run_id"),
             "match_confidence",
             pl.col("customer").alias("global_customer_id"),
-            pl.col("home_customer").fill_null(pl.col("customer")).alias("home_customer_id"),
+            pl.when(pl.col("home_customer") != pl.col("customer"))
+            .then("home_customer")
+            .alias("home_customer_id"),
             "assigned_by",
             "source_system",
             "record_id",

@@ -6,7 +6,7 @@ select
     changed_inputs.source_system,
     changed_inputs.record_id,
     map.global_customer_id as old_customer,
-    map.home_customer_id as home_customer,
+    coalesce(map.home_customer_id, map.global_customer_id) as home_customer,
     map.match_confidence as old_confidence,
     map.assigned_by as old_assigned_by,
     map.profile_key as old_profile_key
@@ -22,7 +22,7 @@ select
     map.source_system,
     map.record_id,
     map.global_customer_id as old_customer,
-    map.home_customer_id as home_customer,
+    coalesce(map.home_customer_id, map.global_customer_id) as home_customer,
     map.match_confidence as old_confidence,
     map.assigned_by as old_assigned_by,
     map.profile_key as old_profile_key

@@ -27,5 +27,6 @@ on conflict (record_key) do update
         run_id = excluded.run_id,
         match_confidence = excluded.match_confidence,
         global_customer_id = excluded.global_customer_id,
+        home_customer_id = excluded.home_customer_id,
         assigned_by = excluded.assigned_by,
         profile_key = excluded.profile_key

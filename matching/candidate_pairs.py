@@ -197,7 +197,11 @@ def candidate_pairs(
         pair = left.astype(np.int64) * len(profile_keys) + right
         found.append(pair << RULE_BITS | (rule_id - 1))
         capped.append(_capped_blocks(rule_id, anchors, profile_keys))
-        sizes.append(pl.DataFrame(blocks).select(pl.lit(rule_id, pl.Int16).alias("rule_id"), *blocks))
+        sizes.append(
+            pl.DataFrame(blocks, schema_overrides={"key": pl.Int64}).select(
+                pl.lit(rule_id, pl.Int16).alias("rule_id"), *blocks
+            )
+        )
     every = np.concatenate([np.empty(0, dtype=np.int64), *found])
     found.clear()
     return Candidates(

@@ -153,7 +153,7 @@ class Rules:
     def with_values(self, cursor: Cursor) -> list[int]:
         """The rules all columns of which have a value in some profile."""
         columns = ", ".join(f"count({column})" for column in COLUMNS)
-        cursor.execute(f"select {columns} from staging.match_profiles")
+        cursor.execute(f"select {columns} from staging.match_profiles".replace("email_mailbox", "email"))
         empty = {column for column, count in zip(COLUMNS, cursor.fetchone(), strict=True) if not count}
         return [
             rule_id
@@ -166,7 +166,7 @@ class Rules:
         names = {term: f"term_{place}" for place, term in enumerate(self.term_sql)}
         wanted = {term for rule_id in rule_ids for term in self.terms[rule_id]}
         keys = [
-            SQL("coalesce(hashtextextended({}, 0), 0) as {}").format(
+            SQL("coalesce(hashtext({}), 0) as {}").format(
                 SQL(" || chr(31) || ").join(Identifier(names[term]) for term in self.terms[rule_id]),
                 Identifier(f"key_{rule_id}"),
             )
@@ -196,7 +196,7 @@ def pair_everything(work: Phase, rules: Rules) -> "Candidates":
     """The candidate pairs of all profiles, none of which had keys before.
 
     Two connections have the server make keys, part by part; they are stored and indexed while pairs are made.
-    Memory: per profile 24 bytes and 36 for each rule that has a key, and what candidate_pairs says.
+    Memory: per profile 24 bytes and 20 for each rule that has a key, and what candidate_pairs says.
     """
     import numpy as np
     import polars as pl
@@ -284,7 +284,8 @@ def read_keys(
     """The keys of profiles; 0 is no key."""
     import polars as pl
 
-    return copy_out_numbers(cursor, query, dict.fromkeys(columns, pl.Int64), parameters)
+    schema = {name: pl.Int32 if name.startswith("key_") else pl.Int64 for name in columns}
+    return copy_out_numbers(cursor, query, schema, parameters)
 
 
 def by_rule(keys: "pl.DataFrame") -> "pl.DataFrame":
@@ -297,7 +298,7 @@ def by_rule(keys: "pl.DataFrame") -> "pl.DataFrame":
     return (
         keys.unpivot(cs.starts_with("key_"), index="profile_key", variable_name="rule_id", value_name="key")
         .filter(pl.col("key") != 0)
-        .with_columns(pl.col("rule_id").str.strip_prefix("key_").cast(pl.Int16))
+        .with_columns(pl.col("rule_id").str.strip_prefix("key_").cast(pl.Int16), pl.col("key").cast(pl.Int64))
         .select(*MEMBERS)
     )
 
@@ -367,7 +368,7 @@ def many_names(members: dict, names, own: list[int], sizes: "pl.DataFrame") -> "
         of_rule = members[rule_id]
         large = sizes.filter(pl.col("rule_id") == rule_id, pl.col("profile_count") >= MIN_NAMES)
         parts.append(
-            pl.DataFrame({"key": of_rule.key, "name": names[of_rule.row]})
+            pl.DataFrame({"key": of_rule.key.astype("int64"), "name": names[of_rule.row]})
             .filter(pl.col("name") != 0)
             .join(large, on="key", how="semi")
             .group_by("key")

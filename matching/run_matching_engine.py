@@ -160,7 +160,7 @@ def read_profiles(mark: int, everything: bool):
             (HERE / "candidate_profiles.sql").read_text(encoding="utf-8"),
             {"profile_key": pl.Int64, "record_count": pl.Int32} | dict.fromkeys(texts, pl.String),
             {"mark": mark, "everything": everything},
-        )
+        ).with_columns(pl.coalesce("email_mailbox", "email"))
 
 
 def shared_values(work: Phase) -> dict[str, list[str]]:

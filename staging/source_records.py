@@ -82,7 +82,10 @@ def clean_records(batch: list[Delivered], *, region: str, today: date) -> list[t
         settled.update({column: results[result] for column, result in columns.items()})
 
     if (emails := given.get_column("email", default=None)) is not None:
-        settle("email", emails, normalize_email(emails), email="email", email_mailbox="mailbox")
+        addresses = normalize_email(emails).with_columns(
+            mailbox=pl.when(pl.col("mailbox") != pl.col("email")).then("mailbox")
+        )
+        settle("email", emails, addresses, email="email", email_mailbox="mailbox")
     if (phones := given.get_column("phone", default=None)) is not None:
         settle("phone", phones, by_setting(normalize_phone, phones, given["source"], regions), phone="phone")
     if any(part in given.columns for part in NAME_PARTS):

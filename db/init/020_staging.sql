@@ -78,18 +78,16 @@ begin
         table_name
     );
     perform identity.index_run_id(format('staging.%I', table_name)::regclass);
-    execute format(
-        'create index if not exists %I on staging.%I (profile_key)',
-        table_name || '_profile_key',
-        table_name
-    );
+    -- The records of a profile are found by identity.customer_identity_map.
+    execute format('drop index if exists staging.%I', table_name || '_profile_key');
     execute format(
         'comment on table staging.%I is %L',
         table_name,
         'One row per source record, its latest version, cleaned. name, '
         || 'address and city are for people; given_name, family_name, '
-        || '*_key for matching. issues: {attribute: {value, reason}} of '
-        || 'what was kept out as invalid or junk'
+        || '*_key for matching. email_mailbox: where mail to the address '
+        || 'arrives, if that is another one. issues: {attribute: {value, '
+        || 'reason}} of what was kept out as invalid or junk'
     );
 end
 $function$;
@@ -237,4 +235,6 @@ comment on table staging.match_profiles is
 'One row per distinct combination of the attributes that are matched; a customer with 10,000 equal orders is one profile';
 comment on column staging.match_profiles.run_id is
 'The run in which the profile last came to life (record_count from 0) or died (to 0)';
+comment on column staging.match_profiles.email_mailbox is
+'Where mail to the address arrives, if that is another one';
 select identity.index_run_id('staging.match_profiles');

@@ -54,7 +54,7 @@ create table if not exists identity.customer_identity_map (
     run_id integer not null,
     match_confidence real not null check (match_confidence between 0 and 100),
     global_customer_id uuid not null,
-    home_customer_id uuid not null,
+    home_customer_id uuid,
     assigned_by text not null
     check (assigned_by in ('alone', 'same_profile', 'link', 'steward')),
     source_system text not null,
@@ -83,7 +83,8 @@ $profiles$;
 comment on table identity.customer_identity_map is
 'One row per source record: the customer it belongs to, how surely and why';
 comment on column identity.customer_identity_map.home_customer_id is
-'The id the record was first given; an un-merge gives it back';
+'The id the record was first given, where it is another one; an un-merge gives it back';
+alter table identity.customer_identity_map alter column home_customer_id drop not null;
 comment on column identity.customer_identity_map.match_confidence is
 '0 to 100: the strongest standing link of the record inside its customer; 100 for a record alone or an identical profile';
 create index if not exists customer_identity_map_global_customer_id

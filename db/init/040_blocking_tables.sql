@@ -10,58 +10,56 @@ alter table staging.blocking_rules add column if not exists give_up integer;
 comment on table staging.blocking_rules is
 'One row per blocking rule of matching/model.toml, in order';
 
--- The keys once were one array: they are moved at the end of this file.
-do $$
+-- The keys were other ones once. With them the rules are forgotten, so that phase 4.5 makes all keys anew.
+do $migration$
 begin
     if exists (
-        select 1
-        from pg_attribute
+        select from pg_attribute
         where
             attrelid = to_regclass('staging.blocking_keys')
-            and attname = 'keys'
-            and not attisdropped
+            and (attname = 'keys' or (attname = 'key_1' and atttypid = 'bigint'::regtype))
     ) then
-        alter table staging.blocking_keys rename to blocking_keys_as_array;
-        alter index staging.blocking_keys_pkey
-        rename to blocking_keys_as_array_pkey;
+        drop function if exists staging.keys_by_rule(staging.blocking_keys);
+        drop table staging.blocking_keys;
+        delete from staging.blocking_rules;
     end if;
 end
-$$;
+$migration$;
 
 create table if not exists staging.blocking_keys (
     profile_key bigint primary key,
     run_id integer not null,
-    key_1 bigint,
-    key_2 bigint,
-    key_3 bigint,
-    key_4 bigint,
-    key_5 bigint,
-    key_6 bigint,
-    key_7 bigint,
-    key_8 bigint,
-    key_9 bigint,
-    key_10 bigint,
-    key_11 bigint,
-    key_12 bigint,
-    key_13 bigint,
-    key_14 bigint,
-    key_15 bigint,
-    key_16 bigint,
-    key_17 bigint,
-    key_18 bigint,
-    key_19 bigint,
-    key_20 bigint,
-    key_21 bigint,
-    key_22 bigint,
-    key_23 bigint,
-    key_24 bigint,
-    key_25 bigint,
-    key_26 bigint,
-    key_27 bigint,
-    key_28 bigint,
-    key_29 bigint,
-    key_30 bigint,
-    key_31 bigint
+    key_1 integer,
+    key_2 integer,
+    key_3 integer,
+    key_4 integer,
+    key_5 integer,
+    key_6 integer,
+    key_7 integer,
+    key_8 integer,
+    key_9 integer,
+    key_10 integer,
+    key_11 integer,
+    key_12 integer,
+    key_13 integer,
+    key_14 integer,
+    key_15 integer,
+    key_16 integer,
+    key_17 integer,
+    key_18 integer,
+    key_19 integer,
+    key_20 integer,
+    key_21 integer,
+    key_22 integer,
+    key_23 integer,
+    key_24 integer,
+    key_25 integer,
+    key_26 integer,
+    key_27 integer,
+    key_28 integer,
+    key_29 integer,
+    key_30 integer,
+    key_31 integer
 );
 comment on table staging.blocking_keys is
 'One row per live profile: the hash of its key under each blocking rule, key_1 for the rule with rule_id 1; null where the rule says nothing';
@@ -322,7 +320,10 @@ begin
         'email', 'email_mailbox', 'phone', 'given_name', 'family_name',
         'birth_date', 'address', 'city', 'postal_code', 'national_id'
     ) then
-        col := format('p.%I', wanted);
+        col := case
+            when wanted = 'email_mailbox' then 'coalesce(p.email_mailbox, p.email)'
+            else format('p.%I', wanted)
+        end;
         term_sql := case
             when called is null and characters is null and parts[4] is null
                 then format('%s::text', col)
@@ -372,7 +373,7 @@ language sql immutable
 as $function$
     select
         by_rule.rule_id::smallint,
-        by_rule.key
+        by_rule.key::bigint
     from unnest(
         array[
             keys.key_1, keys.key_2, keys.key_3, keys.key_4, keys.key_5,
@@ -435,47 +436,3 @@ begin
     delete from staging.blocking_rules;
 end
 $function$;
-
--- The keys of a former schema keep their values; so do the anchors, by them.
-do $$
-declare
-    rule smallint;
-begin
-    if to_regclass('staging.blocking_keys_as_array') is null then
-        return;
-    end if;
-    execute (
-        select
-            'insert into staging.blocking_keys select profile_key, run_id, '
-            || string_agg(format('keys[%s]', place), ', ' order by place)
-            || ' from staging.blocking_keys_as_array'
-        from generate_series(1, 31) as place
-    );
-    drop table staging.blocking_keys_as_array;
-    analyze staging.blocking_keys;
-    for rule in
-        select blocking_rules.rule_id
-        from staging.blocking_rules
-        order by blocking_rules.rule_id
-    loop
-        perform staging.index_blocking_keys(array[rule]);
-        execute format(
-            $sql$
-            update staging.capped_blocks
-            set
-                anchors = array(
-                    select blocking_keys.profile_key
-                    from staging.blocking_keys
-                    where
-                        blocking_keys.%1$I = capped_blocks.key
-                        and blocking_keys.profile_key
-                        <= capped_blocks.anchor_limit
-                    order by blocking_keys.profile_key
-                )
-            where capped_blocks.rule_id = %2$s
-            $sql$,
-            'key_' || rule, rule
-        );
-    end loop;
-end
-$$;

@@ -409,21 +409,17 @@ linked_customers as (
     from open_links
     cross join
         lateral (
-            select min(inputs.record_key) as record_key
-            from staging.identity_inputs as inputs
-            inner join identity.customer_identity_map as map
-                on inputs.record_key = map.record_key
-            where inputs.profile_key = open_links.left_profile_key
+            select min(map.record_key) as record_key
+            from identity.customer_identity_map as map
+            where map.profile_key = open_links.left_profile_key
         ) as left_first
     inner join identity.customer_identity_map as left_side
         on left_first.record_key = left_side.record_key
     cross join
         lateral (
-            select min(inputs.record_key) as record_key
-            from staging.identity_inputs as inputs
-            inner join identity.customer_identity_map as map
-                on inputs.record_key = map.record_key
-            where inputs.profile_key = open_links.right_profile_key
+            select min(map.record_key) as record_key
+            from identity.customer_identity_map as map
+            where map.profile_key = open_links.right_profile_key
         ) as right_first
     inner join identity.customer_identity_map as right_side
         on right_first.record_key = right_side.record_key

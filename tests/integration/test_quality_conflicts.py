@@ -150,8 +150,8 @@ def record(database, customer, profile, source, record_id, **values):
     )
     database.execute(
         "insert into identity.customer_identity_map values "
-        "(identity.record_key(%s, %s), 1, 100, %s, %s, 'alone', %s, %s)",
-        (source, record_id, customer, customer, source, record_id),
+        "(identity.record_key(%s, %s), 1, 100, %s, null, 'alone', %s, %s, %s)",
+        (source, record_id, customer, source, record_id, profile),
     )
 
 
