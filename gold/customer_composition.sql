@@ -11,6 +11,8 @@ left join gold.quality_sources
     on members.source_system = quality_sources.source_system
 group by members.global_customer_id;
 
+analyze changed_compositions;
+
 update changed_compositions
 set profile_count = counted.profile_count
 from (

@@ -32,25 +32,60 @@ changes as (
     select
         working_customers.global_customer_id,
         believed.version as old_version,
-        current_versions.version as new_version,
-        current_versions.valid_from,
+        later.version as new_version,
+        later.valid_from,
         splits.from_customer_id,
         case
-            when current_versions.version is null then 'DELETE'::gold.change_type
+            when later.version is null then 'DELETE'::gold.change_type
             when believed.version is not null then 'UPDATE'
             when splits.from_customer_id is not null then 'SPLIT'
             else 'INSERT'
-        end as change_type
+        end as change_type,
+        case
+            when believed.version is not null and later.version is not null
+                then
+                    array_remove(
+                        array[
+                            case when earlier.canonical_name is distinct from later.canonical_name then 'name' end,
+                            case when earlier.canonical_email is distinct from later.canonical_email then 'email' end,
+                            case when earlier.canonical_phone is distinct from later.canonical_phone then 'phone' end,
+                            case
+                                when earlier.canonical_birth_date is distinct from later.canonical_birth_date
+                                    then 'birth_date'
+                            end,
+                            case
+                                when earlier.canonical_national_id is distinct from later.canonical_national_id
+                                    then 'national_id'
+                            end,
+                            case
+                                when earlier.canonical_address is distinct from later.canonical_address
+                                    then 'address'
+                            end,
+                            case when earlier.canonical_city is distinct from later.canonical_city then 'city' end,
+                            case
+                                when earlier.canonical_postal_code is distinct from later.canonical_postal_code
+                                    then 'postal_code'
+                            end,
+                            case when earlier.record_count <> later.record_count then 'record_count' end,
+                            case when earlier.source_count <> later.source_count then 'source_count' end
+                        ],
+                        null
+                    )
+        end as changed_attributes
     from gold.working_customers
-    left join gold.dim_customers_history as current_versions
+    left join gold.dim_customers_history as later
         on
-            working_customers.global_customer_id = current_versions.global_customer_id
-            and current_versions.valid_to is null
+            working_customers.global_customer_id = later.global_customer_id
+            and later.valid_to is null
     left join believed
         on working_customers.global_customer_id = believed.global_customer_id
+    left join gold.dim_customers_history as earlier
+        on
+            believed.global_customer_id = earlier.global_customer_id
+            and believed.version = earlier.version
     left join splits
         on working_customers.global_customer_id = splits.into_customer_id
-    where believed.version is distinct from current_versions.version
+    where believed.version is distinct from later.version
 ),
 
 typed as (
@@ -58,6 +93,7 @@ typed as (
         changes.global_customer_id,
         changes.old_version,
         changes.new_version,
+        changes.changed_attributes,
         coalesce(changes.valid_from, closed.valid_to) as occurred_at,
         case
             when closed.merged_into is not null then 'MERGE'
@@ -103,44 +139,5 @@ select
     typed.change_type,
     typed.old_version,
     typed.new_version,
-    updated.attributes
-from typed
-left join lateral (
-    select
-        array_remove(
-            array[
-                case when earlier.canonical_name is distinct from later.canonical_name then 'name' end,
-                case when earlier.canonical_email is distinct from later.canonical_email then 'email' end,
-                case when earlier.canonical_phone is distinct from later.canonical_phone then 'phone' end,
-                case
-                    when earlier.canonical_birth_date is distinct from later.canonical_birth_date
-                        then 'birth_date'
-                end,
-                case
-                    when earlier.canonical_national_id is distinct from later.canonical_national_id
-                        then 'national_id'
-                end,
-                case
-                    when earlier.canonical_address is distinct from later.canonical_address
-                        then 'address'
-                end,
-                case when earlier.canonical_city is distinct from later.canonical_city then 'city' end,
-                case
-                    when earlier.canonical_postal_code is distinct from later.canonical_postal_code
-                        then 'postal_code'
-                end,
-                case when earlier.record_count <> later.record_count then 'record_count' end,
-                case when earlier.source_count <> later.source_count then 'source_count' end
-            ],
-            null
-        ) as attributes
-    from gold.dim_customers_history as earlier
-    inner join gold.dim_customers_history as later
-        on
-            later.global_customer_id = typed.global_customer_id
-            and later.version = typed.new_version
-    where
-        typed.change_type = 'UPDATE'
-        and earlier.global_customer_id = typed.global_customer_id
-        and earlier.version = typed.old_version
-) as updated on true;
+    typed.changed_attributes
+from typed;
