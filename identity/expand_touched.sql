@@ -12,18 +12,23 @@ inner join identity.customer_identity_map
 where touched_profiles.step = %(step)s - 1
 on conflict do nothing;
 
-insert into touched_profiles (profile_key, step)
+insert into touched_members
 select
-    customer_identity_map.profile_key,
+    map.*,
     %(step)s
 from touched_customers
-inner join identity.customer_identity_map
-    on
-        touched_customers.global_customer_id
-        = customer_identity_map.global_customer_id
+inner join identity.customer_identity_map as map
+    on touched_customers.global_customer_id = map.global_customer_id
 where
     touched_customers.step = %(step)s
-    or (touched_customers.step = 0 and %(step)s = 1)
+    or (touched_customers.step = 0 and %(step)s = 1);
+
+insert into touched_profiles (profile_key, step)
+select
+    touched_members.profile_key,
+    %(step)s
+from touched_members
+where touched_members.step = %(step)s
 union
 select
     refused_links.right_profile_key,

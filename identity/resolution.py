@@ -16,7 +16,7 @@ from identity.clustering import cluster
 class Resolution:
     """records: record_key, cluster, match_confidence (0 to 100), assigned_by.
 
-    refused: left_profile_key, right_profile_key, refused_reason, of the links that do not stand.
+    refused: left_profile_key, right_profile_key, match_weight, refused_reason, of the links that do not stand.
     """
 
     records: pl.DataFrame
@@ -188,7 +188,7 @@ def refused_links(refused: pl.DataFrame, places: pl.DataFrame, whole: bool) -> p
     """Refused links in terms of profiles; those within a profile are the steward's own doing."""
     if whole:
         return refused.select(
-            left_profile_key="left_key", right_profile_key="right_key", refused_reason="reason"
+            "match_weight", left_profile_key="left_key", right_profile_key="right_key", refused_reason="reason"
         )
     return (
         refused.join(places.select(left_key="node", left_profile="profile_key"), on="left_key")
@@ -197,6 +197,7 @@ def refused_links(refused: pl.DataFrame, places: pl.DataFrame, whole: bool) -> p
         .select(
             left_profile_key=pl.min_horizontal("left_profile", "right_profile"),
             right_profile_key=pl.max_horizontal("left_profile", "right_profile"),
+            match_weight="match_weight",
             refused_reason="reason",
         )
         .unique(["left_profile_key", "right_profile_key"], keep="first", maintain_order=True)

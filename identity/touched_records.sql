@@ -1,4 +1,4 @@
--- One row per live record of a touched profile: those that changed, and those that stand as they were resolved.
+-- One row per live record of what is touched: those that changed, and those that stand as they were resolved.
 select
     changed_inputs.record_key,
     changed_inputs.profile_key,
@@ -26,9 +26,7 @@ select
     map.match_confidence as old_confidence,
     map.assigned_by as old_assigned_by,
     map.profile_key as old_profile_key
-from touched_profiles
-inner join identity.customer_identity_map as map
-    on touched_profiles.profile_key = map.profile_key
+from touched_members as map
 where not exists (
     select 1
     from changed_inputs

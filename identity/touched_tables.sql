@@ -1,10 +1,14 @@
--- One row per profile and per customer to resolve again, with the step from the
--- change in which the graph was followed to it.
+-- One row per profile, per customer and per member of a customer to resolve again, with the step from the change in
+-- which the graph was followed to it.
 create temp table touched_profiles (
     profile_key bigint primary key,
     step integer not null
 ) on commit drop;
 create temp table touched_customers (
     global_customer_id uuid primary key,
+    step integer not null
+) on commit drop;
+create temp table touched_members (
+    like identity.customer_identity_map,
     step integer not null
 ) on commit drop;

@@ -1,8 +1,9 @@
 -- Which of the touched links are refused, written where it changed. Takes the temp table changed_refusals.
+create index on changed_refusals (left_profile_key, right_profile_key);
+
 delete from identity.refused_links as known
-using touched_profiles
 where
-    known.left_profile_key = touched_profiles.profile_key
+    known.left_profile_key in (select touched_profiles.profile_key from touched_profiles)
     and not exists (
         select 1
         from changed_refusals
@@ -12,17 +13,21 @@ where
     );
 
 insert into identity.refused_links as known (
-    left_profile_key, right_profile_key, run_id, refused_reason
+    left_profile_key, right_profile_key, run_id, match_weight, refused_reason
 )
 select
     changed_refusals.left_profile_key,
     changed_refusals.right_profile_key,
     changed_refusals.run_id,
+    changed_refusals.match_weight,
     changed_refusals.refused_reason
 from changed_refusals
 order by changed_refusals.left_profile_key, changed_refusals.right_profile_key
 on conflict (left_profile_key, right_profile_key) do update
     set
+        match_weight = excluded.match_weight,
         refused_reason = excluded.refused_reason,
         run_id = excluded.run_id
-    where known.refused_reason <> excluded.refused_reason;
+    where
+    (known.refused_reason, known.match_weight)
+    is distinct from (excluded.refused_reason, excluded.match_weight);

@@ -156,6 +156,7 @@ create table if not exists identity.refused_links (
     left_profile_key bigint not null,
     right_profile_key bigint not null,
     run_id integer not null,
+    match_weight real not null,
     refused_reason text not null,
     primary key (left_profile_key, right_profile_key),
     check (left_profile_key < right_profile_key)
@@ -164,6 +165,8 @@ comment on table identity.refused_links is
 'One row per pair that would merge, but that its clusters refuse, and why; all other links stand or wait: match_links';
 create index if not exists refused_links_right
 on identity.refused_links (right_profile_key);
+create index if not exists refused_links_match_weight
+on identity.refused_links (match_weight desc);
 
 create table if not exists identity.applied_decisions (
     decision_id bigint primary key

@@ -175,8 +175,10 @@ begin
         match_decision,
         case rule_id when -1 then -1 when 0 then 0 else rules end
     from staging.identity_match_candidates;
-    insert into identity.refused_links (left_profile_key, right_profile_key, run_id, refused_reason)
-    select left_profile_key, right_profile_key, run_id, refused_reason
+    insert into identity.refused_links (
+        left_profile_key, right_profile_key, run_id, match_weight, refused_reason
+    )
+    select left_profile_key, right_profile_key, run_id, match_weight, refused_reason
     from identity.match_links
     where status = 'refused';
     -- Both are made again below and in 080_quality.sql.

@@ -371,24 +371,46 @@ level_names as materialized (
 open_links as (
     (
         select match_links.*
-        from identity.match_links
-        where
-            match_links.match_decision = 'FLAG_REVIEW'
-            and match_links.status = 'waiting'
-        order by match_links.match_weight desc
-        limit 600
+        from (
+            select
+                pairs.left_profile_key,
+                pairs.right_profile_key
+            from staging.compared_pairs as pairs
+            where
+                pairs.match_decision = 'FLAG_REVIEW'
+                and pairs.left_profile_key < pairs.right_profile_key
+            order by
+                pairs.match_weight desc,
+                pairs.left_profile_key asc,
+                pairs.right_profile_key asc
+            limit 600
+        ) as flagged
+        inner join identity.match_links
+            on
+                flagged.left_profile_key = match_links.left_profile_key
+                and flagged.right_profile_key
+                = match_links.right_profile_key
+        where match_links.status = 'waiting'
     )
     union all
     (
         select match_links.*
-        from identity.refused_links
+        from (
+            select
+                refused_links.left_profile_key,
+                refused_links.right_profile_key
+            from identity.refused_links
+            order by
+                refused_links.match_weight desc,
+                refused_links.left_profile_key asc,
+                refused_links.right_profile_key asc
+            limit 300
+        ) as refused
         inner join identity.match_links
             on
-                refused_links.left_profile_key = match_links.left_profile_key
-                and refused_links.right_profile_key
+                refused.left_profile_key = match_links.left_profile_key
+                and refused.right_profile_key
                 = match_links.right_profile_key
-        order by match_links.match_weight desc
-        limit 300
     )
 ),
 

@@ -222,7 +222,7 @@ def test_the_call_works_as_it_stands_and_the_item_leaves(two_customers, column):
 def test_a_refused_link_says_why_and_a_link_inside_a_customer_is_none(two_customers):
     link(two_customers, 1, 2, 99)
     two_customers.execute("update staging.compared_pairs set match_decision = 'AUTO_MERGE'")
-    refusal = "insert into identity.refused_links values (%s, %s, 1, %s)"
+    refusal = "insert into identity.refused_links values (%s, %s, 1, 6.6, %s)"
     two_customers.execute(refusal, (1, 2, "contradiction"))
     two_customers.execute(refusal, (1, 3, "birth_dates_contradict"))
     ((kind, explanation),) = queue(two_customers, "kind, explanation")

@@ -61,7 +61,7 @@ def clusters(resolution) -> set[frozenset[int]]:
 
 
 def refusals(resolution) -> list[tuple]:
-    return sorted(resolution.refused.rows())
+    return sorted(resolution.refused.drop("match_weight").rows())
 
 
 def parts(*each) -> set[frozenset[int]]:
