@@ -7,8 +7,10 @@ select
     count(*)::integer as record_count,
     null::integer as profile_count
 from {members} as members
+left join staging.identity_inputs as inputs
+    on members.record_key = inputs.record_key
 left join gold.quality_sources
-    on members.source_system = quality_sources.source_system
+    on inputs.source_system = quality_sources.source_system
 group by members.global_customer_id;
 
 analyze changed_compositions;
@@ -20,7 +22,7 @@ from (
         large.global_customer_id,
         count(distinct map.profile_key) as profile_count
     from changed_compositions as large
-    inner join identity.customer_identity_map as map
+    inner join identity.memberships as map
         on large.global_customer_id = map.global_customer_id
     where large.record_count >= %(large)s
     group by large.global_customer_id

@@ -6,7 +6,7 @@ select
     + row_number() over (order by customers.global_customer_id),
     customers.global_customer_id,
     customers.created_at
-from identity.customer_identity_map as map
+from identity.memberships as map
 inner join staging.identity_inputs as inputs
     on map.record_key = inputs.record_key
 inner join identity.customers as customers

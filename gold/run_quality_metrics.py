@@ -180,7 +180,7 @@ def _register_sources(work: Phase) -> None:
 
 
 CHANGED_MEMBERS = (
-    "(select map.* from identity.customers inner join identity.customer_identity_map as map "
+    "(select memberships.* from identity.customers inner join identity.memberships "
     "using (global_customer_id) where customers.run_id > %(mark)s)"
 )
 
@@ -189,7 +189,7 @@ def count_customers(work: Phase, mark: int) -> int:
     """Count the changed customers anew in gold.customer_composition and its totals; returns how many."""
     # The first time all are counted.
     is_first = mark == 0 and is_empty(work.cursor, COMPOSITION)
-    members = "identity.customer_identity_map" if is_first else CHANGED_MEMBERS
+    members = "identity.memberships" if is_first else CHANGED_MEMBERS
     statement = (HERE / "customer_composition.sql").read_text(encoding="utf-8")
     with bulk_load(work.cursor, COMPOSITION, with_keys=True):
         work.cursor.execute(

@@ -124,13 +124,17 @@ def changed_customers(moves: pl.DataFrame, assignment: Assignment, withdrawn: li
 
     moves: as for `assign`, with is_changed. withdrawn: customers that lost a record at its source.
     """
-    joined = moves.join(assignment.clusters.select("cluster", "customer"), on="cluster", how="left")
-    moved = joined.filter(pl.col("customer").ne_missing(pl.col("old_customer")))
+    arrived = moves.filter(pl.col("old_customer").is_null()).select("cluster").unique()
+    known = moves.filter(pl.col("old_customer").is_not_null()).join(
+        assignment.clusters.select("cluster", "customer"), on="cluster", how="left"
+    )
+    moved = known.filter(pl.col("customer") != pl.col("old_customer"))
     ids = pl.concat(
         [
+            assignment.clusters.join(arrived, on="cluster", how="semi")["customer"],
             moved["customer"],
-            moved["old_customer"].drop_nulls(),
-            joined.filter("is_changed")["old_customer"].drop_nulls().alias("customer"),
+            moved["old_customer"],
+            known.filter("is_changed")["old_customer"].alias("customer"),
             pl.Series("customer", withdrawn, dtype=pl.String),
         ]
     ).unique()
@@ -159,7 +163,8 @@ def splits(moves: pl.DataFrame, assignment: Assignment) -> pl.DataFrame:
     record_count."""
     opened = assignment.clusters.filter("is_opened").select("cluster", "customer")
     return (
-        moves.join(opened, on="cluster")
+        moves.filter(pl.col("old_customer").is_not_null())
+        .join(opened, on="cluster")
         .filter(pl.col("old_customer") != pl.col("customer"))
         .group_by(from_customer_id="old_customer", into_customer_id="customer")
         .agg(record_count=pl.len().cast(pl.Int32))

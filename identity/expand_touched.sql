@@ -4,11 +4,11 @@
 -- A link that stands is between profiles of one customer, or as new as its pair.
 insert into touched_customers (global_customer_id, step)
 select distinct
-    customer_identity_map.global_customer_id,
+    memberships.global_customer_id,
     %(step)s
 from touched_profiles
-inner join identity.customer_identity_map
-    on touched_profiles.profile_key = customer_identity_map.profile_key
+inner join identity.memberships
+    on touched_profiles.profile_key = memberships.profile_key
 where touched_profiles.step = %(step)s - 1
 on conflict do nothing;
 
@@ -17,7 +17,7 @@ select
     map.*,
     %(step)s
 from touched_customers
-inner join identity.customer_identity_map as map
+inner join identity.memberships as map
     on touched_customers.global_customer_id = map.global_customer_id
 where
     touched_customers.step = %(step)s

@@ -3,14 +3,12 @@ select
     inputs.record_key,
     inputs.profile_key,
     inputs.run_id > %(input_mark)s as is_changed,
-    inputs.source_system,
-    inputs.record_id,
     map.global_customer_id as old_customer,
     coalesce(map.home_customer_id, map.global_customer_id) as home_customer,
     map.match_confidence as old_confidence,
     map.assigned_by as old_assigned_by,
     map.profile_key as old_profile_key
 from staging.identity_inputs as inputs
-left join identity.customer_identity_map as map
+left join identity.memberships as map
     on inputs.record_key = map.record_key
 where not inputs.is_deleted

@@ -8,6 +8,7 @@ Usage: python identity/run_identity_resolution.py
 """
 
 import argparse
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from math import log, log2
 from pathlib import Path
@@ -42,9 +43,11 @@ CANDIDATES, INPUTS, PROFILES = (
     "staging.match_profiles",
 )
 COMPARED = "staging.compared_pairs"
-REFUSED, CUSTOMERS, MAP = "identity.refused_links", "identity.customers", "identity.customer_identity_map"
+REFUSED, CUSTOMERS, MEMBERSHIPS = "identity.refused_links", "identity.customers", "identity.memberships"
 # Up to this share of changed records, looking up what each touches is cheaper than reading all there is.
 FEW = 0.1
+# Memberships are written so many at a time.
+SLICE = 2_000_000
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,7 +86,7 @@ def resolve_identities(work: Phase) -> None:
     write_refused(work, resolution, everything)
     write_customers(work, records, resolution, parameters)
     run_file(work.cursor, HERE / "apply_decisions.sql")
-    work.refresh_statistics(REFUSED, CUSTOMERS, MAP)
+    work.refresh_statistics(REFUSED, CUSTOMERS, MEMBERSHIPS)
     count_changes(work)
 
 
@@ -111,7 +114,7 @@ def anything_new(work: Phase, parameters: dict) -> bool:
 def few_have_changed(work: Phase, parameters: dict) -> bool:
     """Whether few records have changed since the mark, of those that have a customer."""
     work.cursor.execute(f"select count(*) from {INPUTS} where run_id > %(input_mark)s", parameters)
-    return work.cursor.fetchone()[0] < FEW * estimated_rows(work.cursor, MAP)
+    return work.cursor.fetchone()[0] < FEW * estimated_rows(work.cursor, MEMBERSHIPS)
 
 
 def find_touched(work: Phase, parameters: dict) -> None:
@@ -147,21 +150,24 @@ def read_records(work: Phase, parameters: dict, everything: bool) -> "pl.DataFra
     """The live records to cluster, with the customer each is in."""
     import polars as pl
 
+    keys = {"record_key": pl.Int64, "profile_key": pl.Int64}
+    customers = {
+        "is_changed": pl.Boolean,
+        "old_customer": pl.String,
+        "home_customer": pl.String,
+        "old_confidence": pl.Float32,
+        "old_assigned_by": pl.String,
+        "old_profile_key": pl.Int64,
+    }
+    if is_empty(work.cursor, MEMBERSHIPS):
+        query = f"select record_key, profile_key from {INPUTS} where not is_deleted"
+        return copy_out_numbers(work.cursor, query, keys).with_columns(
+            is_changed=True, **{name: pl.lit(None, kind) for name, kind in customers.items() if name != "is_changed"}
+        )
     return copy_out(
         work.cursor,
         read_sql("live_records" if everything else "touched_records"),
-        {
-            "record_key": pl.Int64,
-            "profile_key": pl.Int64,
-            "is_changed": pl.String,
-            "source_system": pl.String,
-            "record_id": pl.String,
-            "old_customer": pl.String,
-            "home_customer": pl.String,
-            "old_confidence": pl.Float32,
-            "old_assigned_by": pl.String,
-            "old_profile_key": pl.Int64,
-        },
+        keys | customers | {"is_changed": pl.String},
         parameters,
     ).with_columns(pl.col("is_changed") == "t")
 
@@ -282,7 +288,7 @@ def write_refused(work: Phase, resolution: "Resolution", everything: bool) -> No
         work.cursor.execute(f"truncate {REFUSED}")
     refused = resolution.refused.sort("left_profile_key", "right_profile_key")
     rows = refused.with_columns(run_id=pl.lit(work.run_id))
-    write_rows(work, REFUSED, rows, "update_refusals")
+    write_rows(work, REFUSED, [rows], "update_refusals")
 
 
 def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolution", parameters: dict) -> None:
@@ -300,7 +306,7 @@ def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolutio
     changed = changed_customers(moves, assignment, withdrawn)
     write_memberships(work, moves, assignment)
     changed = changed.with_columns(run_id=pl.lit(work.run_id), created_run_id=pl.lit(work.run_id))
-    write_rows(work, CUSTOMERS, changed, "update_customers")
+    write_rows(work, CUSTOMERS, [changed], "update_customers")
     write_merges(work, moves, assignment, merges(assignment))
     copy_in(
         work.cursor,
@@ -335,45 +341,50 @@ def living(work: Phase, ids: list[str]) -> set[str]:
 
 
 def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignment") -> None:
-    """Write the records whose customer, or how surely they are there, has changed."""
+    """Write the records whose customer, or how surely they are there, has changed.
+
+    Memory: beside the moves, the rows of SLICE of them.
+    """
     import polars as pl
 
-    memberships = (
-        moves.join(assignment.clusters.select("cluster", "customer"), on="cluster", how="left")
-        .filter(
-            pl.col("customer").ne_missing(pl.col("old_customer"))
-            | pl.col("match_confidence").ne_missing(pl.col("old_confidence"))
-            | pl.col("assigned_by").ne_missing(pl.col("old_assigned_by"))
-            | pl.col("profile_key").ne_missing(pl.col("old_profile_key"))
+    def rows(part: "pl.DataFrame") -> "pl.DataFrame":
+        return (
+            part.join(assignment.clusters.select("cluster", "customer"), on="cluster", how="left")
+            .filter(
+                pl.col("customer").ne_missing(pl.col("old_customer"))
+                | pl.col("match_confidence").ne_missing(pl.col("old_confidence"))
+                | pl.col("assigned_by").ne_missing(pl.col("old_assigned_by"))
+                | pl.col("profile_key").ne_missing(pl.col("old_profile_key"))
+            )
+            .sort("record_key")
+            .select(
+                "record_key",
+                "profile_key",
+                pl.lit(work.run_id).alias("run_id"),
+                "match_confidence",
+                pl.col("customer").alias("global_customer_id"),
+                pl.when(pl.col("home_customer") != pl.col("customer"))
+                .then("home_customer")
+                .alias("home_customer_id"),
+                "assigned_by",
+            )
         )
-        .sort("record_key")
-        .select(
-            "record_key",
-            pl.lit(work.run_id).alias("run_id"),
-            "match_confidence",
-            pl.col("customer").alias("global_customer_id"),
-            pl.when(pl.col("home_customer") != pl.col("customer"))
-            .then("home_customer")
-            .alias("home_customer_id"),
-            "assigned_by",
-            "source_system",
-            "record_id",
-            "profile_key",
-        )
-    )
-    write_rows(work, MAP, memberships, "update_memberships")
+
+    write_rows(work, MEMBERSHIPS, (rows(part) for part in moves.iter_slices(SLICE)), "update_memberships")
 
 
-def write_rows(work: Phase, table: str, rows: "pl.DataFrame", update: str) -> None:
+def write_rows(work: Phase, table: str, parts: "Iterable[pl.DataFrame]", update: str) -> None:
     """Put rows into a table that is empty; else bring it up to date by a .sql file, update_<name>, which takes them
     from a temporary table like it, changed_<name>."""
     if is_empty(work.cursor, table):
         with bulk_load(work.cursor, table, with_keys=True):
-            copy_in(work.cursor, table, rows)
+            for rows in parts:
+                copy_in(work.cursor, table, rows)
         return
     changed = update.replace("update_", "changed_")
     work.cursor.execute(f"create temp table {changed} (like {table} including defaults) on commit drop")
-    copy_in(work.cursor, f"pg_temp.{changed}", rows)
+    for rows in parts:
+        copy_in(work.cursor, f"pg_temp.{changed}", rows)
     work.cursor.execute(f"analyze {changed}")
     run_file(work.cursor, HERE / f"{update}.sql")
 

@@ -3,9 +3,7 @@ create temp table changed_inputs on commit drop as
 select
     identity_inputs.record_key,
     identity_inputs.profile_key,
-    identity_inputs.is_deleted,
-    identity_inputs.source_system,
-    identity_inputs.record_id
+    identity_inputs.is_deleted
 from staging.identity_inputs
 where identity_inputs.run_id > %(input_mark)s;
 create index on changed_inputs (record_key);
@@ -82,10 +80,10 @@ inner join staging.identity_inputs
 
 insert into touched_customers (global_customer_id, step)
 select distinct
-    customer_identity_map.global_customer_id,
+    memberships.global_customer_id,
     0
 from changed_inputs
-inner join identity.customer_identity_map
-    on changed_inputs.record_key = customer_identity_map.record_key;
+inner join identity.memberships
+    on changed_inputs.record_key = memberships.record_key;
 analyze touched_profiles;
 analyze touched_customers;

@@ -3,15 +3,13 @@ select
     changed_inputs.record_key,
     changed_inputs.profile_key,
     true as is_changed,
-    changed_inputs.source_system,
-    changed_inputs.record_id,
     map.global_customer_id as old_customer,
     coalesce(map.home_customer_id, map.global_customer_id) as home_customer,
     map.match_confidence as old_confidence,
     map.assigned_by as old_assigned_by,
     map.profile_key as old_profile_key
 from changed_inputs
-left join identity.customer_identity_map as map
+left join identity.memberships as map
     on changed_inputs.record_key = map.record_key
 where not changed_inputs.is_deleted
 union all
@@ -19,8 +17,6 @@ select
     map.record_key,
     map.profile_key,
     false as is_changed,
-    map.source_system,
-    map.record_id,
     map.global_customer_id as old_customer,
     coalesce(map.home_customer_id, map.global_customer_id) as home_customer,
     map.match_confidence as old_confidence,

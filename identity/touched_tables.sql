@@ -9,6 +9,6 @@ create temp table touched_customers (
     step integer not null
 ) on commit drop;
 create temp table touched_members (
-    like identity.customer_identity_map,
+    like identity.memberships,
     step integer not null
 ) on commit drop;

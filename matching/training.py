@@ -470,34 +470,36 @@ def expectation_maximisation(patterns: Patterns, model: Model, written: Model, t
     expected = _parameters(written)[0]
     weight = model.training.prior_pairs
     compared = [k for k in range(len(comparisons)) if (patterns.levels[:, k] >= 0).any()]
-    inverse_u = {k: np.exp2(-patterns.log_u[:, k]) for k in compared}
-    outcome = {k: patterns.levels[:, k] + np.int64(1) for k in compared}  # 0 is missing
+    learnt = [k for k in compared if comparisons[k].shared_is_learnt]
     support = np.zeros(len(comparisons))
-    for _ in range(model.training.iterations):
-        ratio = {k: np.append(1.0, m[k])[outcome[k]] * inverse_u[k] for k in compared}
-        together = {k: shared[k] * ratio[k] + (1 - shared[k]) for k in compared if shared[k] > 0}
-        person = prior * np.prod(list(ratio.values()), axis=0)
-        household = household_prior * np.prod(list(together.values()), axis=0)
-        everything = person + household + (1 - prior - household_prior)
-        is_person = person / everything
-        person_count = patterns.counts * is_person
-        household_count = patterns.counts * household / everything
-
-        before = np.concatenate([*m, shared])
-        for k in compared:
-            observed = np.bincount(outcome[k], is_person * patterns.free[:, k], minlength=len(m[k]) + 1)[1:]
-            support[k] = observed.sum()
-            m[k] = (observed + weight * expected[k]) / (observed.sum() + weight)
-            m[k] = by_situation(comparisons[k], m[k])
-            if comparisons[k].shared_is_learnt:
-                alike = household_count * (outcome[k] > 0)
-                share = shared[k] * ratio[k] / together[k]
+    # Always as many parts, so that sums do not depend on the machine.
+    size = -(-len(patterns.counts) // WORKERS)
+    outcomes = max(map(len, m)) + 1
+    parts = [
+        _PatternPart(patterns, compared, outcomes, slice(first, first + size))
+        for first in range(0, WORKERS * size, size)
+    ]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for _ in range(model.training.iterations):
+            expectations = [
+                pool.submit(part.expect, m, shared, (prior, household_prior), learnt) for part in parts
+            ]
+            person_count, household_count, observed, alike, together = (
+                sum(found) for found in zip(*(expectation.result() for expectation in expectations), strict=True)
+            )
+            before = np.concatenate([*m, shared])
+            for place, k in enumerate(compared):
+                of_level = observed[place, 1 : len(m[k]) + 1]
+                support[k] = of_level.sum()
+                m[k] = (of_level + weight * expected[k]) / (of_level.sum() + weight)
+                m[k] = by_situation(comparisons[k], m[k])
+            for place, k in enumerate(learnt):
                 # Two pseudo-pairs, one of each kind, keep the share off 0 and 1.
-                shared[k] = ((alike * share).sum() + 1) / (alike.sum() + 2)
-        prior = max(person_count.sum(), 1.0) / total_pairs
-        household_prior = max(household_count.sum(), 1.0) / total_pairs
-        if np.abs(np.concatenate([*m, shared]) - before).max() < model.training.tolerance:
-            break
+                shared[k] = (together[place] + 1) / (alike[place] + 2)
+            prior = max(person_count, 1.0) / total_pairs
+            household_prior = max(household_count, 1.0) / total_pairs
+            if np.abs(np.concatenate([*m, shared]) - before).max() < model.training.tolerance:
+                break
     return replace(
         model,
         prior=float(prior),
@@ -515,6 +517,52 @@ def expectation_maximisation(patterns: Patterns, model: Model, written: Model, t
             for k, comparison in enumerate(comparisons)
         ),
     )
+
+
+class _PatternPart:
+    """Some of the patterns, as EM goes through them again and again."""
+
+    def __init__(self, patterns: Patterns, compared: list[int], outcomes: int, part: slice):
+        self.compared, self.counts = compared, patterns.counts[part]
+        self.inverse_u = [np.exp2(-patterns.log_u[part, k]) for k in compared]
+        self.outcome = [patterns.levels[part, k] + np.int64(1) for k in compared]  # 0 is missing
+        self.free = [patterns.free[part, k].copy() for k in compared]
+        self.outcomes = outcomes
+
+    def expect(
+        self, m: list[np.ndarray], shared: np.ndarray, priors: tuple[float, float], learnt: list[int]
+    ) -> tuple[float, float, np.ndarray, np.ndarray, np.ndarray]:
+        """Expected pairs of one person and of one household; of one person at each level, a row per compared
+        attribute, missing first; of one household with a value, and with the same one, per learnt attribute."""
+        prior, household_prior = priors
+        person = np.full(len(self.counts), prior)
+        household = np.full(len(self.counts), household_prior)
+        same = {}
+        for k, outcome, inverse_u in zip(self.compared, self.outcome, self.inverse_u, strict=True):
+            ratio = np.append(1.0, m[k])[outcome]
+            ratio *= inverse_u
+            person *= ratio
+            if shared[k] > 0:
+                ratio *= shared[k]
+                either = ratio + (1 - shared[k])
+                household *= either
+                if k in learnt:
+                    same[k] = np.divide(ratio, either, out=ratio)
+        everything = person + household
+        everything += 1 - prior - household_prior
+        person /= everything
+        household /= everything
+        household *= self.counts
+        observed = np.zeros((len(self.compared), self.outcomes))
+        alike, together = np.zeros(len(learnt)), np.zeros(len(learnt))
+        for place, (k, outcome, free) in enumerate(zip(self.compared, self.outcome, self.free, strict=True)):
+            observed[place] = np.bincount(outcome, person * free, minlength=self.outcomes)
+            if k in learnt:
+                of_household = household * (outcome > 0)
+                alike[learnt.index(k)] = of_household.sum()
+                if k in same:
+                    together[learnt.index(k)] = (of_household * same[k]).sum()
+        return float((person * self.counts).sum()), float(household.sum()), observed, alike, together
 
 
 def by_situation(comparison: Comparison, m: np.ndarray) -> np.ndarray:

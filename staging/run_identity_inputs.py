@@ -8,6 +8,7 @@ Usage: python staging/run_identity_inputs.py
 """
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,15 @@ from psycopg2.sql import SQL, Identifier
 
 from db.errors import run_script
 from db.phase import Phase, phase
-from db.postgres import bulk_load, copy_in, copy_out, is_empty, run_file
+from db.postgres import bulk_load, copy_in, copy_out, copy_out_numbers, is_empty, run_file
 
 if TYPE_CHECKING:
     import polars as pl
 
 HERE = Path(__file__).resolve().parent
 PROFILES = "staging.match_profiles"
+# Changed records that are taken at once.
+RANGE = 2_500_000
 # What is matched, as the sources' tables and as match_profiles name it.
 MATCHED = {
     "birth_date": "birth_date",
@@ -51,40 +54,55 @@ def main(argv: list[str] | None = None) -> int:
 def unite(work: Phase) -> None:
     """Count the changed records of every source in match_profiles.
 
-    Memory: what is matched of the changed records, some 250 bytes each.
+    Memory: what is matched of RANGE changed records, some 400 bytes each: more are taken by ranges of their profiles'
+    keys, which are hashes.
     """
     work.cursor.execute("select staging_table from raw.sources order by source_system")
     marks = {table: work.mark(f"staging.{table}") for (table,) in work.cursor.fetchall()}
-    arrived = []
-    for table, mark in marks.items():
-        changed = SQL("select exists (select from staging.{} where run_id > %s)").format(Identifier(table))
-        work.cursor.execute(changed, (mark,))
-        if work.cursor.fetchone()[0]:
-            arrived.append(read_arrivals(work, table, mark))
+    changed = {table: count_changed(work, table, mark) for table, mark in marks.items()}
+    for table in marks:
         work.advance(f"staging.{table}")
-    if not arrived:
+    work.rows_in = work.rows_out = sum(changed.values())
+    if not work.rows_in:
         work.skip("no changed records in staging")
         return
     import polars as pl
 
-    changes = profile_changes(pl.concat(arrived), read_departures(work, max(marks.values())))
-    write_changes(work, changes)
+    departures = read_departures(work, max(marks.values()))
+    ranges = -(-work.rows_in // RANGE)
+    bounds = [-(2**63) + place * 2**64 // ranges for place in range(ranges)] + [2**63]
+    with bulk_load(work.cursor, PROFILES, with_keys=True):
+        is_first = is_empty(work.cursor, PROFILES)
+        for least, most in pairwise(bounds):
+            part = least, most - 1
+            arrived = [
+                read_arrivals(work, table, marks[table], part) for table, count in changed.items() if count
+            ]
+            gone = departures.filter(pl.col("profile_key").is_between(*part))
+            write_changes(work, profile_changes(pl.concat(arrived), gone), is_first)
+    work.refresh_statistics(PROFILES)
     work.cursor.execute("truncate staging.replaced_versions")
-    work.rows_out = work.rows_in
 
 
-def read_arrivals(work: Phase, table: str, mark: int) -> "pl.DataFrame":
-    """What is matched of the records of a source that came after the mark, without the withdrawn ones."""
+def count_changed(work: Phase, table: str, mark: int) -> int:
+    """The records of a source that came after the mark."""
+    work.cursor.execute(
+        SQL("select count(*) from staging.{} where run_id > %s").format(Identifier(table)), (mark,)
+    )
+    return work.cursor.fetchone()[0]
+
+
+def read_arrivals(work: Phase, table: str, mark: int, part: tuple[int, int]) -> "pl.DataFrame":
+    """What is matched of the live records of a source that came after the mark, of a range of profiles."""
     import polars as pl
 
     columns = SQL(", ").join(map(Identifier, MATCHED))
-    query = SQL("select profile_key, is_deleted, {} from staging.{} where run_id > %s").format(
-        columns, Identifier(table)
-    )
-    schema = dict.fromkeys(("profile_key", "is_deleted", *MATCHED.values()), pl.String)
-    records = copy_out(work.cursor, query, schema | {"profile_key": pl.Int64}, (mark,))
-    work.rows_in += records.height
-    return records.filter(is_deleted="f").drop("is_deleted")
+    query = SQL(
+        "select profile_key, {} from staging.{} where run_id > %s and not is_deleted "
+        "and profile_key between %s and %s"
+    ).format(columns, Identifier(table))
+    schema = {"profile_key": pl.Int64} | dict.fromkeys(MATCHED.values(), pl.String)
+    return copy_out(work.cursor, query, schema, (mark, *part))
 
 
 def read_departures(work: Phase, mark: int) -> "pl.DataFrame":
@@ -92,7 +110,7 @@ def read_departures(work: Phase, mark: int) -> "pl.DataFrame":
     import polars as pl
 
     query = "select profile_key from staging.replaced_versions where run_id <= %s"
-    return copy_out(work.cursor, query, {"profile_key": pl.Int64}, (mark,))
+    return copy_out_numbers(work.cursor, query, {"profile_key": pl.Int64}, (mark,))
 
 
 def profile_changes(arrivals: "pl.DataFrame", departures: "pl.DataFrame") -> "pl.DataFrame":
@@ -119,20 +137,19 @@ def profile_changes(arrivals: "pl.DataFrame", departures: "pl.DataFrame") -> "pl
     )
 
 
-def write_changes(work: Phase, changes: "pl.DataFrame") -> None:
-    """Bring match_profiles up to date."""
-    with bulk_load(work.cursor, PROFILES, with_keys=True):
-        if is_empty(work.cursor, PROFILES):
-            profiles = changes.rename({"change": "record_count"}).with_columns(run_id=work.run_id)
-            copy_in(work.cursor, PROFILES, profiles)
-        else:
-            work.cursor.execute(
-                "create temp table profile_changes (like staging.match_profiles, change integer) "
-                "on commit drop; alter table profile_changes drop run_id, drop record_count"
-            )
-            copy_in(work.cursor, "pg_temp.profile_changes", changes)
-            run_file(work.cursor, HERE / "match_profiles.sql", {"run_id": work.run_id})
-    work.refresh_statistics(PROFILES)
+def write_changes(work: Phase, changes: "pl.DataFrame", is_first: bool) -> None:
+    """Bring match_profiles up to date; is_first: it holds nothing of these profiles."""
+    if is_first:
+        profiles = changes.rename({"change": "record_count"}).with_columns(run_id=work.run_id)
+        copy_in(work.cursor, PROFILES, profiles)
+        return
+    work.cursor.execute(
+        "create temp table profile_changes (like staging.match_profiles, change integer) "
+        "on commit drop; alter table profile_changes drop run_id, drop record_count"
+    )
+    copy_in(work.cursor, "pg_temp.profile_changes", changes)
+    run_file(work.cursor, HERE / "match_profiles.sql", {"run_id": work.run_id})
+    work.cursor.execute("drop table profile_changes")
 
 
 if __name__ == "__main__":

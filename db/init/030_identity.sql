@@ -12,6 +12,11 @@ begin
             'standing', 'waiting', 'refused'
         );
     end if;
+    if to_regtype('identity.assignment') is null then
+        create type identity.assignment as enum (
+            'alone', 'same_profile', 'link', 'steward'
+        );
+    end if;
 end
 $types$;
 
@@ -49,51 +54,76 @@ comment on column identity.customers.run_id is
 'The run that last changed its members, or an attribute of a member';
 select identity.index_run_id('identity.customers');
 
-create table if not exists identity.customer_identity_map (
+create table if not exists identity.memberships (
     record_key bigint primary key,
+    profile_key bigint,
     run_id integer not null,
     match_confidence real not null check (match_confidence between 0 and 100),
     global_customer_id uuid not null,
     home_customer_id uuid,
-    assigned_by text not null
-    check (assigned_by in ('alone', 'same_profile', 'link', 'steward')),
-    source_system text not null,
-    record_id text not null,
-    profile_key bigint
+    assigned_by identity.assignment not null
 );
-do $profiles$
+comment on table identity.memberships is
+'One row per source record: the customer it belongs to; to read, see customer_identity_map';
+comment on column identity.memberships.profile_key is
+'The profile of the record when its customer was last resolved: the graph is followed from customers to profiles and back by this table alone';
+comment on column identity.memberships.home_customer_id is
+'The id the record was first given, where it is another one; an un-merge gives it back';
+
+-- The map was a table once, with a copy of what source and record are called.
+do $migration$
 begin
-    if not exists (
-        select from pg_attribute
-        where
-            attrelid = 'identity.customer_identity_map'::regclass
-            and attname = 'profile_key'
-    ) then
-        alter table identity.customer_identity_map add column profile_key bigint;
-        if exists (select from identity.customer_identity_map) then
-            update identity.customer_identity_map as map
-            set profile_key = inputs.profile_key
-            from staging.identity_inputs as inputs
-            where map.record_key = inputs.record_key;
-            analyze identity.customer_identity_map;
-        end if;
+    if (
+        select pg_class.relkind <> 'r' from pg_class
+        where pg_class.oid = to_regclass('identity.customer_identity_map')
+    ) is distinct from false then
+        return;
     end if;
+    insert into identity.memberships
+    select
+        map.record_key,
+        inputs.profile_key,
+        map.run_id,
+        map.match_confidence,
+        map.global_customer_id,
+        nullif(map.home_customer_id, map.global_customer_id),
+        map.assigned_by::identity.assignment
+    from identity.customer_identity_map as map
+    inner join staging.identity_inputs as inputs
+        on map.record_key = inputs.record_key;
+    -- Made again in 080_quality.sql.
+    drop view if exists gold.steward_review_queue;
+    drop table identity.customer_identity_map;
+    analyze identity.memberships;
 end
-$profiles$;
-comment on table identity.customer_identity_map is
+$migration$;
+
+create index if not exists memberships_global_customer_id
+on identity.memberships (global_customer_id);
+create index if not exists memberships_profile_key
+on identity.memberships (profile_key);
+select identity.index_run_id('identity.memberships');
+
+create or replace view identity.customer_identity_map as
+select
+    memberships.record_key,
+    inputs.source_system,
+    inputs.record_id,
+    memberships.global_customer_id,
+    memberships.match_confidence,
+    memberships.assigned_by::text as assigned_by,
+    coalesce(memberships.home_customer_id, memberships.global_customer_id) as home_customer_id,
+    memberships.profile_key,
+    memberships.run_id
+from identity.memberships
+inner join staging.identity_inputs as inputs
+    on memberships.record_key = inputs.record_key;
+comment on view identity.customer_identity_map is
 'One row per source record: the customer it belongs to, how surely and why';
 comment on column identity.customer_identity_map.home_customer_id is
-'The id the record was first given, where it is another one; an un-merge gives it back';
-alter table identity.customer_identity_map alter column home_customer_id drop not null;
+'The id the record was first given; an un-merge gives it back';
 comment on column identity.customer_identity_map.match_confidence is
 '0 to 100: the strongest standing link of the record inside its customer; 100 for a record alone or an identical profile';
-create index if not exists customer_identity_map_global_customer_id
-on identity.customer_identity_map (global_customer_id);
-comment on column identity.customer_identity_map.profile_key is
-'The profile of the record when its customer was last resolved: the graph is followed from customers to profiles and back by this table alone';
-create index if not exists customer_identity_map_profile_key
-on identity.customer_identity_map (profile_key);
-select identity.index_run_id('identity.customer_identity_map');
 
 create table if not exists identity.customer_id_lineage (
     lineage_id bigint generated always as identity primary key,

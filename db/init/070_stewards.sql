@@ -353,11 +353,11 @@ begin
     return gold.store_decision(
         'same', 'steward_merge', concat_ws(', ', quote_literal(a), quote_literal(b)),
         array(
-            select map.record_key from identity.customer_identity_map as map
+            select map.record_key from identity.memberships as map
             where map.global_customer_id = a
         ),
         array(
-            select map.record_key from identity.customer_identity_map as map
+            select map.record_key from identity.memberships as map
             where map.global_customer_id = b
         ),
         steward, reason, valid_until

@@ -295,7 +295,7 @@ with active_decisions as materialized (
     from identity.steward_match_decisions as decisions
     inner join identity.steward_decision_records as records
         on decisions.decision_id = records.decision_id
-    inner join identity.customer_identity_map as map
+    inner join identity.memberships as map
         on records.record_key = map.record_key
     where
         decisions.withdrawn_at is null
@@ -432,18 +432,18 @@ linked_customers as (
     cross join
         lateral (
             select min(map.record_key) as record_key
-            from identity.customer_identity_map as map
+            from identity.memberships as map
             where map.profile_key = open_links.left_profile_key
         ) as left_first
-    inner join identity.customer_identity_map as left_side
+    inner join identity.memberships as left_side
         on left_first.record_key = left_side.record_key
     cross join
         lateral (
             select min(map.record_key) as record_key
-            from identity.customer_identity_map as map
+            from identity.memberships as map
             where map.profile_key = open_links.right_profile_key
         ) as right_first
-    inner join identity.customer_identity_map as right_side
+    inner join identity.memberships as right_side
         on right_first.record_key = right_side.record_key
     where
         left_side.global_customer_id <> right_side.global_customer_id

@@ -901,14 +901,14 @@ begin
         );
     get diagnostics affected = row_count;
     counts := counts || jsonb_build_object('identity.refused_links', affected);
-    delete from identity.customer_identity_map as map
+    delete from identity.memberships as map
     using erased_members
     where map.record_key = erased_members.record_key;
     get diagnostics affected = row_count;
-    counts := counts || jsonb_build_object('identity.customer_identity_map', affected);
+    counts := counts || jsonb_build_object('identity.memberships', affected);
     -- The id must not come back with a record of somebody else.
-    update identity.customer_identity_map as map
-    set home_customer_id = map.global_customer_id
+    update identity.memberships as map
+    set home_customer_id = null
     where map.home_customer_id = any(family);
     update identity.customers as customers
     set

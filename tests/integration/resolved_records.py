@@ -75,11 +75,10 @@ class ResolvedRecords:
                 (self.run_id, source, record_id),
             )
             self.database.execute(
-                "insert into identity.customer_identity_map (record_key, run_id, match_confidence, "
-                "global_customer_id, home_customer_id, assigned_by, source_system, record_id) "
-                "values (identity.record_key(%s, %s), %s, 100, %s, %s, 'link', %s, %s) "
+                "insert into identity.memberships (record_key, run_id, match_confidence, global_customer_id, "
+                "assigned_by) values (identity.record_key(%s, %s), %s, 100, %s, 'link') "
                 "on conflict (record_key) do update set global_customer_id = excluded.global_customer_id",
-                (source, record_id, self.run_id, customer, customer, source, record_id),
+                (source, record_id, self.run_id, customer),
             )
         self.database.execute(
             "update identity.customers set run_id = %s where global_customer_id = %s", (self.run_id, customer)
@@ -90,8 +89,8 @@ class ResolvedRecords:
         """A record is withdrawn by its source."""
         source, record_id = record.split(":")
         self.database.execute(
-            "with gone as (delete from identity.customer_identity_map where source_system = %s "
-            "and record_id = %s returning global_customer_id) "
+            "with gone as (delete from identity.memberships where record_key = identity.record_key(%s, %s) "
+            "returning global_customer_id) "
             "update identity.customers set run_id = %s from gone "
             "where customers.global_customer_id = gone.global_customer_id",
             (source, record_id, self.run_id),

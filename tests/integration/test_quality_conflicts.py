@@ -149,9 +149,9 @@ def record(database, customer, profile, source, record_id, **values):
         (source, record_id, profile, record_id, *values.values()),
     )
     database.execute(
-        "insert into identity.customer_identity_map values "
-        "(identity.record_key(%s, %s), 1, 100, %s, null, 'alone', %s, %s, %s)",
-        (source, record_id, customer, source, record_id, profile),
+        "insert into identity.memberships values "
+        "(identity.record_key(%s, %s), %s, 1, 100, %s, null, 'alone')",
+        (source, record_id, profile, customer),
     )
 
 
@@ -207,7 +207,9 @@ def test_a_profile_is_shown_by_its_first_record_that_is_in_a_customer(two_custom
     )
     assert queue(two_customers, "right_record") == in_order[:1]
     two_customers.execute(
-        "delete from identity.customer_identity_map where source_system || ' ' || record_id = %s", in_order[0]
+        "delete from identity.memberships where record_key = (select record_key from "
+        "identity.customer_identity_map where source_system || ' ' || record_id = %s)",
+        in_order[0],
     )
     assert queue(two_customers, "right_record") == in_order[1:]
 

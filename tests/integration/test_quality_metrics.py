@@ -20,7 +20,7 @@ def store(database):
         "('support', 'support/', 'support_tickets', 'stg_support', 'id', "
         """ '{"email": ["e"]}', false); """
         "select staging.create_source_table(staging_table), raw.create_source_table(source_system, raw_table) "
-        "from raw.sources"
+        "from raw.sources; select staging.create_identity_inputs()"
     )
     junk = {"email": {"value": "x", "reason": "no @"}}
     deliver(database, "sales", "s1", 1, "2026-03-05", email="a@x.com", phone="+15550001", name="Ann Lee")
@@ -56,10 +56,10 @@ def belong(database, customer, run_id, *records):
     )
     for source, record_id in records:
         database.execute(
-            "insert into identity.customer_identity_map values "
-            "(identity.record_key(%s, %s), %s, 100, %s, %s, 'alone', %s, %s) "
+            "insert into identity.memberships values "
+            "(identity.record_key(%s, %s), null, %s, 100, %s, null, 'alone') "
             "on conflict (record_key) do update set global_customer_id = excluded.global_customer_id",
-            (source, record_id, run_id, customer, customer, source, record_id),
+            (source, record_id, run_id, customer),
         )
 
 
@@ -110,7 +110,7 @@ def test_a_correction_is_counted_once_and_a_withdrawn_record_no_more(store, run_
     run_phase(METRICS, MDM_RUN_ID="1")
     deliver(store, "sales", "s3", 2, "2026-03-01", email="bob@x.com", name="Bob Ray", issues=None)
     deliver(store, "sales", "s4", 2, "2026-03-01", is_deleted=True, phone=None)
-    store.execute("delete from identity.customer_identity_map where record_id = 's4'")
+    store.execute("delete from identity.memberships where record_key = identity.record_key('sales', 's4')")
     belong(store, BOB, 2, ("sales", "s3"))
     belong(store, TEL, 2, ("support", "t1"))
     run_phase(METRICS, MDM_RUN_ID="2")

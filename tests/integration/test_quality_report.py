@@ -143,8 +143,8 @@ def measured(database, run_phase):
         "insert into gold.pipeline_runs (trigger, status) select 'test', 'done' from generate_series(1, 3);"
         "insert into identity.customers (global_customer_id, status, record_count, created_run_id, run_id) "
         "values ('00000000-0000-8000-8000-000000000001', 'live', 1, 1, 1);"
-        "insert into identity.customer_identity_map values (1, 1, 100, '00000000-0000-8000-8000-000000000001', "
-        "'00000000-0000-8000-8000-000000000001', 'alone', 'sales', 'O1')"
+        "insert into identity.memberships values (1, 1, 1, 100, '00000000-0000-8000-8000-000000000001', null, "
+        "'alone')"
     )
     run_phase("gold/run_quality_metrics.py", MDM_RUN_ID="1")
     return database
