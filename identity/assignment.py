@@ -39,20 +39,22 @@ def assign(
 ) -> Assignment:
     """The customer of each cluster.
 
-    moves: record_key, cluster, old_customer, home_customer (null for a new record). registry: customer, status,
-    record_count, created_run_id of all these. living: which of some ids somebody lives under.
+    moves: record_key, cluster, old_customer, home_customer (null for a new record; left out where all are new).
+    registry: customer, status, record_count, created_run_id of all these. living: which of some ids somebody lives
+    under.
     """
+    former = former_members(moves)
     clusters = moves.group_by("cluster").agg(
         record_count=pl.len().cast(pl.Int32), first_record_key=pl.col("record_key").min()
     )
-    kept = _kept_ids(moves)
+    kept = _kept_ids(former)
     survivors = (
         kept.join(registry, on="customer")
         .sort("cluster", "record_count", "created_run_id", "customer", descending=[False, True, False, False])
         .unique("cluster", keep="first", maintain_order=True)
         .select("cluster", "customer")
     )
-    returned = _returned_ids(moves.join(survivors, on="cluster", how="anti"), registry)
+    returned = _returned_ids(former.join(survivors, on="cluster", how="anti"), registry)
     owned = pl.concat(
         [
             survivors.with_columns(is_opened=pl.lit(False)),
@@ -65,11 +67,19 @@ def assign(
     return Assignment(clusters.join(owned, on="cluster", how="left").sort("cluster"), kept)
 
 
-def _kept_ids(moves: pl.DataFrame) -> pl.DataFrame:
+def former_members(moves: pl.DataFrame) -> pl.DataFrame:
+    """The moves of records that had a customer."""
+    if "old_customer" in moves.columns:
+        return moves.filter(pl.col("old_customer").is_not_null())
+    return moves.clear().with_columns(
+        old_customer=pl.lit(None, pl.String), home_customer=pl.lit(None, pl.String), is_changed=True
+    )
+
+
+def _kept_ids(former: pl.DataFrame) -> pl.DataFrame:
     """customer, cluster: the cluster that keeps each id there was."""
     return (
-        moves.filter(pl.col("old_customer").is_not_null())
-        .group_by("old_customer", "cluster")
+        former.group_by("old_customer", "cluster")
         .agg(
             home_count=(pl.col("home_customer") == pl.col("old_customer")).sum(),
             record_count=pl.len(),
@@ -87,10 +97,10 @@ def _kept_ids(moves: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _returned_ids(moves: pl.DataFrame, registry: pl.DataFrame) -> pl.DataFrame:
+def _returned_ids(former: pl.DataFrame, registry: pl.DataFrame) -> pl.DataFrame:
     """cluster, customer: clusters without an id that take back one that nobody lives under."""
     return (
-        moves.join(registry.filter(pl.col("status") != "live"), left_on="home_customer", right_on="customer")
+        former.join(registry.filter(pl.col("status") != "live"), left_on="home_customer", right_on="customer")
         .group_by("cluster", "home_customer")
         .agg(record_count=pl.len())
         .sort("cluster", "record_count", "home_customer", descending=[False, True, False])
@@ -124,10 +134,9 @@ def changed_customers(moves: pl.DataFrame, assignment: Assignment, withdrawn: li
 
     moves: as for `assign`, with is_changed. withdrawn: customers that lost a record at its source.
     """
-    arrived = moves.filter(pl.col("old_customer").is_null()).select("cluster").unique()
-    known = moves.filter(pl.col("old_customer").is_not_null()).join(
-        assignment.clusters.select("cluster", "customer"), on="cluster", how="left"
-    )
+    former = former_members(moves)
+    arrived = moves.join(former, on="record_key", how="anti").select("cluster").unique()
+    known = former.join(assignment.clusters.select("cluster", "customer"), on="cluster", how="left")
     moved = known.filter(pl.col("customer") != pl.col("old_customer"))
     ids = pl.concat(
         [
@@ -163,7 +172,7 @@ def splits(moves: pl.DataFrame, assignment: Assignment) -> pl.DataFrame:
     record_count."""
     opened = assignment.clusters.filter("is_opened").select("cluster", "customer")
     return (
-        moves.filter(pl.col("old_customer").is_not_null())
+        former_members(moves)
         .join(opened, on="cluster")
         .filter(pl.col("old_customer") != pl.col("customer"))
         .group_by(from_customer_id="old_customer", into_customer_id="customer")

@@ -147,27 +147,25 @@ def read_sql(name: str, **tables: str) -> str:
 
 
 def read_records(work: Phase, parameters: dict, everything: bool) -> "pl.DataFrame":
-    """The live records to cluster, with the customer each is in."""
+    """The live records to cluster, with the customer each is in, if any is in one."""
     import polars as pl
 
     keys = {"record_key": pl.Int64, "profile_key": pl.Int64}
-    customers = {
-        "is_changed": pl.Boolean,
-        "old_customer": pl.String,
-        "home_customer": pl.String,
-        "old_confidence": pl.Float32,
-        "old_assigned_by": pl.String,
-        "old_profile_key": pl.Int64,
-    }
     if is_empty(work.cursor, MEMBERSHIPS):
         query = f"select record_key, profile_key from {INPUTS} where not is_deleted"
-        return copy_out_numbers(work.cursor, query, keys).with_columns(
-            is_changed=True, **{name: pl.lit(None, kind) for name, kind in customers.items() if name != "is_changed"}
-        )
+        return copy_out_numbers(work.cursor, query, keys)
     return copy_out(
         work.cursor,
         read_sql("live_records" if everything else "touched_records"),
-        keys | customers | {"is_changed": pl.String},
+        keys
+        | {
+            "is_changed": pl.String,
+            "old_customer": pl.String,
+            "home_customer": pl.String,
+            "old_confidence": pl.Float32,
+            "old_assigned_by": pl.String,
+            "old_profile_key": pl.Int64,
+        },
         parameters,
     ).with_columns(pl.col("is_changed") == "t")
 
@@ -295,13 +293,13 @@ def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolutio
     """Give each cluster its customer, and write what changed: memberships, customers, lineage."""
     import polars as pl
 
-    from identity.assignment import assign, changed_customers, merges, splits
+    from identity.assignment import assign, changed_customers, former_members, merges, splits
 
     moves = records.join(resolution.records, on="record_key").sort("record_key")
     run_file(work.cursor, HERE / "withdrawn_records.sql", parameters)
     withdrawn = [customer for (customer,) in work.cursor.fetchall()]
-    known = pl.concat([records[name].alias("customer") for name in ("old_customer", "home_customer")])
-    known = known.drop_nulls().unique()
+    former = former_members(records)
+    known = pl.concat([former[name].alias("customer") for name in ("old_customer", "home_customer")]).unique()
     assignment = assign(moves, registry(work, known), lambda ids: living(work, ids))
     changed = changed_customers(moves, assignment, withdrawn)
     write_memberships(work, moves, assignment)
@@ -347,15 +345,20 @@ def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignmen
     """
     import polars as pl
 
+    has_moved = (
+        pl.col("customer").ne_missing(pl.col("old_customer"))
+        | pl.col("match_confidence").ne_missing(pl.col("old_confidence"))
+        | pl.col("assigned_by").ne_missing(pl.col("old_assigned_by"))
+        | pl.col("profile_key").ne_missing(pl.col("old_profile_key"))
+    )
+    home = pl.when(pl.col("home_customer") != pl.col("customer")).then("home_customer")
+    if "old_customer" not in moves.columns:
+        has_moved, home = pl.lit(True), pl.lit(None, pl.String)
+
     def rows(part: "pl.DataFrame") -> "pl.DataFrame":
         return (
             part.join(assignment.clusters.select("cluster", "customer"), on="cluster", how="left")
-            .filter(
-                pl.col("customer").ne_missing(pl.col("old_customer"))
-                | pl.col("match_confidence").ne_missing(pl.col("old_confidence"))
-                | pl.col("assigned_by").ne_missing(pl.col("old_assigned_by"))
-                | pl.col("profile_key").ne_missing(pl.col("old_profile_key"))
-            )
+            .filter(has_moved)
             .sort("record_key")
             .select(
                 "record_key",
@@ -363,9 +366,7 @@ def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignmen
                 pl.lit(work.run_id).alias("run_id"),
                 "match_confidence",
                 pl.col("customer").alias("global_customer_id"),
-                pl.when(pl.col("home_customer") != pl.col("customer"))
-                .then("home_customer")
-                .alias("home_customer_id"),
+                home.alias("home_customer_id"),
                 "assigned_by",
             )
         )

@@ -1,7 +1,6 @@
 -- One row per profile that a pair to compare names.
 select
     match_profiles.profile_key,
-    match_profiles.record_count,
     match_profiles.email,
     match_profiles.email_mailbox,
     match_profiles.phone,

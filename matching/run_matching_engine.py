@@ -63,19 +63,22 @@ def match(work: Phase, retrain: bool = False) -> None:
     if not profile_count or (reason is None and not has_pairs):
         work.skip("no candidate pairs")
         return
+    import polars as pl
+
     # Only with new pairs, so that a run with nothing new changes nothing.
     reason = reason or drift_since_training(work)
     if reason is not None:
         run_file(work.cursor, HERE / "pairs_of_all_runs.sql", {"run_id": work.run_id})
         mark = 0
     with ThreadPoolExecutor(1) as reader:
-        reading = reader.submit(read_profiles, mark, everything=reason is not None)
+        reading = reader.submit(read_profiles, mark, shared_values(work), everything=reason is not None)
         pairs = read_pairs(work, mark)
         profiles = reading.result()
     work.rows_in = pairs.height
     # A profile may have died since its pair was listed.
+    alive = pl.DataFrame({"profile_key": profiles.keys})
     for side in ("left_key", "right_key"):
-        pairs = pairs.join(profiles, left_on=side, right_on="profile_key", how="semi", maintain_order="left")
+        pairs = pairs.join(alive, left_on=side, right_on="profile_key", how="semi", maintain_order="left")
     if reason is not None:
         model, compared = make_version(work, reason, profiles, pairs)
         work.cursor.execute(f"truncate {COMPARED}")
@@ -138,9 +141,12 @@ def read_pairs(work: Phase, mark: int):
     return pairs.filter(~is_again.fill_null(False))
 
 
-def read_profiles(mark: int, everything: bool):
-    """The live profiles that the pairs name, or all of them; over a connection of its own."""
+def read_profiles(mark: int, junk: dict[str, list[str]], everything: bool):
+    """The live profiles that the pairs name, or all of them, in order of their keys, as NumberedProfiles; over a
+    connection of its own. junk: attribute -> values that count as missing."""
     import polars as pl
+
+    from matching.comparisons import NumberedProfiles
 
     texts = (
         "email",
@@ -155,12 +161,14 @@ def read_profiles(mark: int, everything: bool):
         "national_id",
     )
     with connect() as connection, connection.cursor() as cursor:
-        return copy_out(
+        profiles = copy_out(
             cursor,
             (HERE / "candidate_profiles.sql").read_text(encoding="utf-8"),
-            {"profile_key": pl.Int64, "record_count": pl.Int32} | dict.fromkeys(texts, pl.String),
+            {"profile_key": pl.Int64} | dict.fromkeys(texts, pl.String),
             {"mark": mark, "everything": everything},
-        ).with_columns(pl.coalesce("email_mailbox", "email"))
+        )
+    profiles = profiles.with_columns(pl.coalesce("email_mailbox", "email")).sort("profile_key")
+    return NumberedProfiles(profiles, junk)
 
 
 def shared_values(work: Phase) -> dict[str, list[str]]:
@@ -192,7 +200,7 @@ def make_version(work: Phase, reason: str, profiles, pairs):
         "returning model_version",
         (
             "em" if trained else "defaults",
-            profiles.height,
+            len(profiles),
             pairs.height,
             Json(None, dumps=lambda _: model.to_json()),
             configuration_hash(),
@@ -211,15 +219,14 @@ def make_version(work: Phase, reason: str, profiles, pairs):
 
 def current_version(work: Phase, profiles, pairs):
     """(model, the pairs as it compares them) in force."""
-    from matching.comparisons import ComparedPairs, NumberedProfiles
+    from matching.comparisons import ComparedPairs
     from matching.model import model_from_json
 
     work.cursor.execute("select parameters::text from identity.match_models where is_current")
     (text,) = work.cursor.fetchone()
     model = replace(model_from_json(text), junk=shared_values(work))
-    numbered = NumberedProfiles(profiles, model.junk)
-    left, right = numbered.rows(pairs["left_key"]), numbered.rows(pairs["right_key"])
-    return model, ComparedPairs(numbered, left, right, model.comparisons, model.places)
+    left, right = profiles.rows(pairs["left_key"]), profiles.rows(pairs["right_key"])
+    return model, ComparedPairs(profiles, left, right, model.comparisons, model.places)
 
 
 def score_pairs(work: Phase, model, compared, pairs, afresh: bool) -> None:

@@ -44,31 +44,34 @@ MIN_CITY = 5
 def train(
     profiles: pl.DataFrame, pairs: pl.DataFrame, model: Model, junk: dict[str, list[str]] | None = None
 ) -> Model:
-    """`model` with all its probabilities estimated from the data; see `train_and_compare`."""
-    return train_and_compare(profiles, pairs, model, junk)[0]
+    """`model` with all its probabilities estimated from the data; see `train_and_compare`.
+
+    profiles: as for scoring.score, with record_count. junk: by default the values to set aside are found here.
+    """
+    profiles = profiles.sort("profile_key")
+    if junk is None:
+        settings = model.training
+        found = junk_values(profiles, settings.junk_names, settings.junk_dominant_share)
+        junk = {name: values["value"].to_list() for name, values in found.items()}
+    return train_and_compare(NumberedProfiles(profiles, junk), pairs, model, junk)[0]
 
 
 def train_and_compare(
-    profiles: pl.DataFrame, pairs: pl.DataFrame, model: Model, junk: dict[str, list[str]] | None = None
+    numbered: NumberedProfiles, pairs: pl.DataFrame, model: Model, junk: dict[str, list[str]]
 ) -> tuple[Model, ComparedPairs]:
     """`model` with all its probabilities estimated from the data, and the pairs as it compares them.
 
-    profiles: as for scoring.score, with record_count. pairs: left_key, right_key and rules, the blocking
+    numbered: the profiles, in order of their keys, without junk. pairs: left_key, right_key and rules, the blocking
     rules that found the pair as bits (bit n for the n-th rule of model.blocking); pairs of a profile with
-    itself are compared and not trained on. junk: attribute -> values to set aside; by default they are found
-    here. With fewer than min_training_pairs pairs the written probabilities stay and `notes` says so. The
-    result depends on nothing but the arguments.
+    itself are compared and not trained on. junk: attribute -> values to set aside. With fewer than
+    min_training_pairs pairs the written probabilities stay and `notes` says so. The result depends on nothing but
+    the arguments.
     """
     settings = model.training
-    profiles = profiles.sort("profile_key")
-    if junk is None:
-        found = junk_values(profiles, settings.junk_names, settings.junk_dominant_share)
-        junk = {name: values["value"].to_list() for name, values in found.items()}
-    numbered = NumberedProfiles(profiles, junk)
     left, right = numbered.rows(pairs["left_key"]), numbered.rows(pairs["right_key"])
     compared = ComparedPairs(numbered, left, right, model.comparisons)
     counted = compared.rows[0] != compared.rows[1]
-    model = replace(model, junk=junk, profiles=profiles.height, training_pairs=int(counted.sum()))
+    model = replace(model, junk=junk, profiles=len(numbered), training_pairs=int(counted.sum()))
     if model.training_pairs < settings.min_training_pairs:
         note = (
             f"{model.training_pairs} candidate pairs are too few to train on ({settings.min_training_pairs} "
@@ -77,7 +80,7 @@ def train_and_compare(
         return replace(model, notes=(note,)), compared
     strangers = RandomPairs(numbered, model, settings.random_pairs, settings.seed)
     free = free_attributes(pairs["rules"].to_numpy(), model)
-    persons = np.arange(profiles.height)
+    persons = np.arange(len(numbered))
     holders: dict[str, np.ndarray] = {}
     held = number_held_values(numbered, model)
     written = model
@@ -85,7 +88,7 @@ def train_and_compare(
         model = estimate_strangers(model, written, numbered, persons, holders, held, strangers)
         patterns, of_pair = count_patterns(compared, counted, free, model)
         model = in_order(
-            expectation_maximisation(patterns, model, written, profiles.height * (profiles.height - 1) / 2)
+            expectation_maximisation(patterns, model, written, len(numbered) * (len(numbered) - 1) / 2)
         )
         ratios, probability = match_patterns(patterns, model)
         persons = join_rows(compared, (probability >= LIKELY_MATCH)[of_pair])

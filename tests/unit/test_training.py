@@ -236,7 +236,8 @@ def test_what_training_compared_scores_as_if_compared_anew():
     profiles, pairs, _ = people(400, seed=11)
     selves = profiles.select(left_key="profile_key", right_key="profile_key", rules=pl.lit(0, pl.Int64))
     pairs = pl.concat([pairs.cast(pl.Int64), selves]).sort("left_key", "right_key")
-    model, compared = train_and_compare(profiles, pairs, WRITTEN)
+    numbered = NumberedProfiles(profiles.sort("profile_key"))
+    model, compared = train_and_compare(numbered, pairs, WRITTEN, {})
     parts = pl.concat(score_in_parts(compared, model, profiles.height, part_pairs=333))
     assert parts.equals(score(profiles, pairs, model))
     # A profile agrees with itself, whoever it is: nothing is learnt from that.
