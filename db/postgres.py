@@ -119,6 +119,14 @@ def prefer_lookups(cursor: Cursor) -> None:
     cursor.execute("set local enable_hashjoin = off; set local enable_mergejoin = off")
 
 
+def page_ranges(cursor: Cursor, table: str, pages: int) -> list[tuple[str, str]]:
+    """The row addresses (ctid) between which the rows of `schema.table` stand, in parts of so many pages: from the
+    first up to, and without, the second."""
+    cursor.execute("select pg_relation_size(%s::regclass) / 8192", (table,))
+    (size,) = cursor.fetchone()
+    return [(f"({first},0)", f"({first + pages},0)") for first in range(0, size + 1, pages)]
+
+
 def array_text(values: "pl.Series") -> str:
     """Numbers, ids or row addresses as PostgreSQL writes an array: one word to it, where a list is one for each."""
     return "{" + ",".join(f'"{value}"' for value in values) + "}"

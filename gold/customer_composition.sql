@@ -7,10 +7,10 @@ select
     count(*)::integer as record_count,
     null::integer as profile_count
 from {members} as members
-left join staging.identity_inputs as inputs
-    on members.record_key = inputs.record_key
+left join raw.sources
+    on members.source_number = sources.source_number
 left join gold.quality_sources
-    on inputs.source_system = quality_sources.source_system
+    on sources.source_system = quality_sources.source_system
 group by members.global_customer_id;
 
 analyze changed_compositions;

@@ -11,7 +11,10 @@ cross join
     lateral (
         select changes.new_version
         from gold.customer_changes as changes
-        where changes.global_customer_id = working_customers.global_customer_id
+        where
+            changes.global_customer_id = working_customers.global_customer_id
+            -- Asked once: the first time there is nothing to look up.
+            and exists (select from gold.customer_changes)
         order by changes.event_seq desc
         limit 1
     ) as last_changes

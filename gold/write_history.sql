@@ -20,7 +20,10 @@ left join lateral (
         versions.valid_from,
         versions.valid_to
     from gold.dim_customers_history as versions
-    where versions.global_customer_id = working_customers.global_customer_id
+    where
+        versions.global_customer_id = working_customers.global_customer_id
+        -- Asked once: the first time there is nothing to look up.
+        and exists (select from gold.dim_customers_history)
     order by versions.version desc
     limit 1
 ) as history on true;

@@ -9,4 +9,4 @@ select
         else 0
     end::smallint as decision
 from {candidates} as candidates
-where candidates.rules >= 0
+where candidates.rules >= 0 and {which}

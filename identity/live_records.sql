@@ -2,6 +2,7 @@
 select
     inputs.record_key,
     inputs.profile_key,
+    inputs.source_number,
     inputs.run_id > %(input_mark)s as is_changed,
     map.global_customer_id as old_customer,
     coalesce(map.home_customer_id, map.global_customer_id) as home_customer,

@@ -25,6 +25,7 @@ from db.postgres import (
     copy_out_numbers,
     estimated_rows,
     is_empty,
+    page_ranges,
     prefer_lookups,
     run_file,
 )
@@ -46,6 +47,9 @@ COMPARED = "staging.compared_pairs"
 REFUSED, CUSTOMERS, MEMBERSHIPS = "identity.refused_links", "identity.customers", "identity.memberships"
 # Up to this share of changed records, looking up what each touches is cheaper than reading all there is.
 FEW = 0.1
+# All pairs are read in parts of so many pages, by so many connections.
+PART_PAGES = 8_000
+READERS = 2
 # Memberships are written so many at a time.
 SLICE = 2_000_000
 
@@ -150,9 +154,9 @@ def read_records(work: Phase, parameters: dict, everything: bool) -> "pl.DataFra
     """The live records to cluster, with the customer each is in, if any is in one."""
     import polars as pl
 
-    keys = {"record_key": pl.Int64, "profile_key": pl.Int64}
+    keys = {"record_key": pl.Int64, "profile_key": pl.Int64, "source_number": pl.Int16}
     if is_empty(work.cursor, MEMBERSHIPS):
-        query = f"select record_key, profile_key from {INPUTS} where not is_deleted"
+        query = f"select record_key, profile_key, source_number from {INPUTS} where not is_deleted"
         return copy_out_numbers(work.cursor, query, keys)
     return copy_out(
         work.cursor,
@@ -170,26 +174,27 @@ def read_records(work: Phase, parameters: dict, everything: bool) -> "pl.DataFra
     ).with_columns(pl.col("is_changed") == "t")
 
 
-def read_pairs(cursor, candidates: str) -> "pl.DataFrame":
+def read_pairs(cursor, candidates: str, which: str = "true", parameters: object = None) -> "pl.DataFrame":
     """The compared pairs in force among these candidates, a table or a query in brackets."""
     import polars as pl
 
     return copy_out_numbers(
         cursor,
-        read_sql("compared_pairs", candidates=candidates),
+        read_sql("compared_pairs", candidates=candidates, which=which),
         {
             "left_profile_key": pl.Int64,
             "right_profile_key": pl.Int64,
             "match_weight": pl.Float32,
             "decision": pl.Int16,
         },
+        parameters,
     )
 
 
-def read_all_pairs() -> "pl.DataFrame":
-    """All compared pairs in force, over a connection of its own."""
+def read_part_of_pairs(part: tuple[str, str]) -> "pl.DataFrame":
+    """The compared pairs in force between two row addresses, over a connection of its own."""
     with connect() as connection, connection.cursor() as cursor:
-        return read_pairs(cursor, COMPARED)
+        return read_pairs(cursor, COMPARED, "candidates.ctid >= %s and candidates.ctid < %s", part)
 
 
 def cluster_touched(
@@ -206,13 +211,15 @@ def cluster_touched(
     def touched(table: str, name: str) -> str:
         return table if everything else f"({read_sql(name)})"
 
-    # What is touched stands in temporary tables; all there is can be read over two connections at once.
-    with ThreadPoolExecutor(1) as aside:
-        reading = aside.submit(read_all_pairs) if everything else None
+    # What is touched stands in temporary tables; all there is can be read over several connections at once.
+    if everything:
+        with ThreadPoolExecutor(READERS) as aside:
+            reading = aside.map(read_part_of_pairs, page_ranges(work.cursor, COMPARED, PART_PAGES))
+            records = read_records(work, parameters, everything)
+            pairs = pl.concat(reading)
+    else:
         records = read_records(work, parameters, everything)
-        pairs = (
-            reading.result() if everything else read_pairs(work.cursor, f"({read_sql('touched_candidates')})")
-        )
+        pairs = read_pairs(work.cursor, f"({read_sql('touched_candidates')})")
     traits = copy_out(
         work.cursor,
         read_sql("profile_traits", profiles=touched(PROFILES, "touched_match_profiles")),
@@ -368,6 +375,7 @@ def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignmen
                 pl.col("customer").alias("global_customer_id"),
                 home.alias("home_customer_id"),
                 "assigned_by",
+                "source_number",
             )
         )
 

@@ -3,7 +3,8 @@ create temp table changed_inputs on commit drop as
 select
     identity_inputs.record_key,
     identity_inputs.profile_key,
-    identity_inputs.is_deleted
+    identity_inputs.is_deleted,
+    identity_inputs.source_number
 from staging.identity_inputs
 where identity_inputs.run_id > %(input_mark)s;
 create index on changed_inputs (record_key);

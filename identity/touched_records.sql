@@ -2,6 +2,7 @@
 select
     changed_inputs.record_key,
     changed_inputs.profile_key,
+    changed_inputs.source_number,
     true as is_changed,
     map.global_customer_id as old_customer,
     coalesce(map.home_customer_id, map.global_customer_id) as home_customer,
@@ -16,6 +17,7 @@ union all
 select
     map.record_key,
     map.profile_key,
+    map.source_number,
     false as is_changed,
     map.global_customer_id as old_customer,
     coalesce(map.home_customer_id, map.global_customer_id) as home_customer,

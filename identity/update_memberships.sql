@@ -6,7 +6,8 @@ insert into identity.memberships (
     match_confidence,
     global_customer_id,
     home_customer_id,
-    assigned_by
+    assigned_by,
+    source_number
 )
 select
     changed_memberships.record_key,
@@ -15,7 +16,8 @@ select
     changed_memberships.match_confidence,
     changed_memberships.global_customer_id,
     changed_memberships.home_customer_id,
-    changed_memberships.assigned_by
+    changed_memberships.assigned_by,
+    changed_memberships.source_number
 from changed_memberships
 order by changed_memberships.record_key
 on conflict (record_key) do update

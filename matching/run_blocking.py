@@ -32,6 +32,7 @@ from db.postgres import (
     copy_out_numbers,
     estimated_rows,
     is_empty,
+    page_ranges,
     prefer_lookups,
     run_file,
 )
@@ -203,13 +204,11 @@ def pair_everything(work: Phase, rules: Rules) -> "Candidates":
 
     from matching.candidate_pairs import Members, candidate_pairs
 
-    work.cursor.execute("select pg_relation_size('staging.match_profiles') / 8192")
-    (pages,) = work.cursor.fetchone()
     rule_ids = rules.with_values(work.cursor)
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(1) as writer:
         parts = [
-            readers.submit(read_part, rules, rule_ids, first, first + PART_PAGES)
-            for first in range(0, pages + 1, PART_PAGES)
+            readers.submit(read_part, rules, rule_ids, part)
+            for part in page_ranges(work.cursor, "staging.match_profiles", PART_PAGES)
         ]
         storing = writer.submit(store_all_keys, work, [*parts])
         keys = pl.concat(part.result() for part in parts).sort("profile_key")
@@ -271,9 +270,9 @@ def pair_changes(work: Phase, rules: Rules, mark: int, few: bool) -> "tuple[Cand
     return replace(candidates, pairs=not_compared_yet(work, candidates.pairs, keys["profile_key"])), withdrawn
 
 
-def read_part(rules: Rules, rule_ids: list[int], first: int, last: int) -> "pl.DataFrame":
-    """The keys of the profiles in the pages from first to before last, over a connection of its own."""
-    which = SQL("p.ctid >= {} and p.ctid < {}").format(Literal(f"({first},0)"), Literal(f"({last},0)"))
+def read_part(rules: Rules, rule_ids: list[int], part: tuple[str, str]) -> "pl.DataFrame":
+    """The keys of the profiles between two row addresses, over a connection of its own."""
+    which = SQL("p.ctid >= {} and p.ctid < {}").format(*map(Literal, part))
     with connect() as connection, connection.cursor() as cursor:
         return read_keys(cursor, *rules.new_keys(rule_ids, which))
 

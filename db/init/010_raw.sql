@@ -15,6 +15,9 @@ create table if not exists raw.sources (
     region text check (region ~ '^[A-Z]{2}$'),
     updated_at timestamptz not null default now()
 );
+alter table raw.sources
+add column if not exists source_number smallint unique
+generated always as identity;
 comment on table raw.sources is
 'One row per source system: the mapping of ingestion/sources.toml, for the phases after ingestion';
 comment on column raw.sources.attributes is

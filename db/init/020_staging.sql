@@ -40,12 +40,18 @@ begin
         $ddl$
         create table if not exists staging.%1$I (
             record_key bigint primary key,
+            event_ts timestamptz not null,
+            profile_key bigint not null generated always as (
+                staging.profile_key(
+                    record_key, email, phone, given_name, family_name, birth_date,
+                    address_key, city_key, postal_code, national_id
+                )
+            ) stored,
             run_id integer not null,
             object_id integer not null,
             line_number integer not null,
-            is_deleted boolean not null,
-            event_ts timestamptz not null,
             birth_date date,
+            is_deleted boolean not null,
             record_id text not null,
             email text,
             email_mailbox text,
@@ -103,7 +109,8 @@ declare
     'records.run_id, records.is_deleted, records.event_ts, records.birth_date, '
     '%L::text as source_system, records.record_id, records.email, '
     'records.phone, records.name, records.address, records.city, '
-    'upper(records.postal_code) as postal_code, records.national_id';
+    'upper(records.postal_code) as postal_code, records.national_id, '
+    '%s::smallint as source_number';
     definition text;
 begin
     select
@@ -111,6 +118,7 @@ begin
             format(
                 'select ' || select_list || ' from staging.%I as records',
                 sources.source_system,
+                sources.source_number,
                 sources.staging_table
             ),
             ' union all '
@@ -127,7 +135,8 @@ begin
         'null::text as source_system, null::text as record_id, '
         'null::text as email, null::text as phone, null::text as name, '
         'null::text as address, null::text as city, '
-        'null::text as postal_code, null::text as national_id where false'
+        'null::text as postal_code, null::text as national_id, '
+        'null::smallint as source_number where false'
     );
     comment on view staging.identity_inputs is
     'One row per source record of any source: the canonical attributes, as people read them';

@@ -12,6 +12,9 @@ begin
             'standing', 'waiting', 'refused'
         );
     end if;
+    if to_regtype('identity.customer_status') is null then
+        create type identity.customer_status as enum ('live', 'merged', 'closed');
+    end if;
     if to_regtype('identity.assignment') is null then
         create type identity.assignment as enum (
             'alone', 'same_profile', 'link', 'steward'
@@ -39,7 +42,7 @@ on identity.match_models (is_current) where is_current;
 
 create table if not exists identity.customers (
     global_customer_id uuid primary key,
-    status text not null check (status in ('live', 'merged', 'closed')),
+    status identity.customer_status not null,
     merged_into uuid references identity.customers (global_customer_id),
     record_count integer not null check (record_count >= 0),
     created_run_id integer not null,
@@ -61,12 +64,15 @@ create table if not exists identity.memberships (
     match_confidence real not null check (match_confidence between 0 and 100),
     global_customer_id uuid not null,
     home_customer_id uuid,
-    assigned_by identity.assignment not null
+    assigned_by identity.assignment not null,
+    source_number smallint
 );
 comment on table identity.memberships is
 'One row per source record: the customer it belongs to; to read, see customer_identity_map';
 comment on column identity.memberships.profile_key is
 'The profile of the record when its customer was last resolved: the graph is followed from customers to profiles and back by this table alone';
+comment on column identity.memberships.source_number is
+'The source in raw.sources, so that what a customer is made of is counted by this table alone';
 comment on column identity.memberships.home_customer_id is
 'The id the record was first given, where it is another one; an un-merge gives it back';
 
@@ -87,7 +93,8 @@ begin
         map.match_confidence,
         map.global_customer_id,
         nullif(map.home_customer_id, map.global_customer_id),
-        map.assigned_by::identity.assignment
+        map.assigned_by::identity.assignment,
+        inputs.source_number
     from identity.customer_identity_map as map
     inner join staging.identity_inputs as inputs
         on map.record_key = inputs.record_key;

@@ -166,8 +166,8 @@ class ResolvedRecords:
     def _count(self) -> None:
         self.database.execute(
             "update identity.customers set record_count = counted.n, "
-            "status = case when counted.n > 0 then 'live' when merged_into is null then 'closed' "
-            "else 'merged' end, merged_into = case when counted.n = 0 then merged_into end "
+            "status = (case when counted.n > 0 then 'live' when merged_into is null then 'closed' "
+            "else 'merged' end)::identity.customer_status, merged_into = case when counted.n = 0 then merged_into end "
             "from (select c.global_customer_id, count(m.record_key) as n from identity.customers as c "
             "left join identity.customer_identity_map as m using (global_customer_id) group by 1) as counted "
             "where customers.global_customer_id = counted.global_customer_id"

@@ -57,9 +57,10 @@ def belong(database, customer, run_id, *records):
     for source, record_id in records:
         database.execute(
             "insert into identity.memberships values "
-            "(identity.record_key(%s, %s), null, %s, 100, %s, null, 'alone') "
+            "(identity.record_key(%s, %s), null, %s, 100, %s, null, 'alone', "
+            "(select source_number from raw.sources where source_system = %s)) "
             "on conflict (record_key) do update set global_customer_id = excluded.global_customer_id",
-            (source, record_id, run_id, customer),
+            (source, record_id, run_id, customer, source),
         )
 
 
