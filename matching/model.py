@@ -8,7 +8,7 @@ identity.match_models.
 import json
 import math
 import tomllib
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, fields, field, replace
 from pathlib import Path
 
 from matching.blocking import BlockingRule, read_blocking
@@ -114,7 +114,11 @@ class Model:
         return chance, min(0.25, self.household * chance)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+        def shallow(part: object) -> dict:
+            # Not dataclasses.asdict, which copies every frequency.
+            return {field.name: getattr(part, field.name) for field in fields(part)}
+
+        return json.dumps(self, default=shallow, ensure_ascii=False, sort_keys=True)
 
     def decide(self, probability: float) -> str:
         if probability >= self.auto_merge:

@@ -69,34 +69,33 @@ def train_and_compare(
     """
     settings = model.training
     left, right = numbered.rows(pairs["left_key"]), numbered.rows(pairs["right_key"])
-    compared = ComparedPairs(numbered, left, right, model.comparisons)
-    counted = compared.rows[0] != compared.rows[1]
+    counted = left != right
     model = replace(model, junk=junk, profiles=len(numbered), training_pairs=int(counted.sum()))
+    with ThreadPoolExecutor(1) as aside:
+        beginning = aside.submit(Strangers, numbered, model)
+        compared = ComparedPairs(numbered, left, right, model.comparisons)
     if model.training_pairs < settings.min_training_pairs:
         note = (
             f"{model.training_pairs} candidate pairs are too few to train on ({settings.min_training_pairs} "
             "needed): the probabilities written in model.toml are used"
         )
         return replace(model, notes=(note,)), compared
-    strangers = RandomPairs(numbered, model, settings.random_pairs, settings.seed)
+    strangers = beginning.result()
     free = free_attributes(pairs["rules"].to_numpy(), model)
-    persons = np.arange(len(numbered))
-    holders: dict[str, np.ndarray] = {}
-    held = number_held_values(numbered, model)
-    written = model
+    # At first every profile is a person.
+    model = strangers.estimated_at_first
     for _ in range(settings.rounds):
-        model = estimate_strangers(model, written, numbered, persons, holders, held, strangers)
         patterns, of_pair = count_patterns(compared, counted, free, model)
         model = in_order(
-            expectation_maximisation(patterns, model, written, len(numbered) * (len(numbered) - 1) / 2)
+            expectation_maximisation(patterns, model, strangers.written, len(numbered) * (len(numbered) - 1) / 2)
         )
         ratios, probability = match_patterns(patterns, model)
         persons = join_rows(compared, (probability >= LIKELY_MATCH)[of_pair])
         holders = value_holders(compared, ratios, of_pair, persons, model)
         model = replace(model, places=learn_places(numbered, persons))
         compared.read_places(model.places)
-        strangers.compared.read_places(model.places)
-    model = estimate_strangers(model, written, numbered, persons, holders, held, strangers)
+        strangers.pairs.read_places(model.places)
+        model = strangers.estimate(model, persons, holders)
     return in_order(model), compared
 
 
@@ -161,59 +160,61 @@ def junk_values(profiles: pl.DataFrame, names: int, dominant_share: float) -> di
     return junk
 
 
-class RandomPairs:
-    """Random pairs of profiles and their levels, compared once and used in every round."""
+class Strangers:
+    """What is told by profiles of different persons: the u of every level and the frequencies of values.
 
-    def __init__(self, profiles: NumberedProfiles, model: Model, count: int, seed: int):
-        count = min(count, len(profiles) * (len(profiles) - 1) // 2)
-        draw = np.random.default_rng(seed).integers(0, len(profiles), size=(2, count))
+    Random pairs of profiles are compared once, the values that several profiles hold are numbered once, and both
+    are used in every round. estimated_at_first: the model where every profile is a person of its own.
+    """
+
+    def __init__(self, profiles: NumberedProfiles, written: Model):
+        self.profiles, self.written = profiles, written
+        settings = written.training
+        count = min(settings.random_pairs, len(profiles) * (len(profiles) - 1) // 2)
+        draw = np.random.default_rng(settings.seed).integers(0, max(len(profiles), 1), size=(2, count))
         left, right = draw[:, draw[0] != draw[1]]
-        self.compared = ComparedPairs(profiles, left, right, model.comparisons)
+        self.pairs = ComparedPairs(profiles, left, right, written.comparisons)
+        self.held = number_held_values(profiles, written)
+        self.estimated_at_first = self.estimate(written, np.arange(len(profiles)), {})
 
     def level_counts(self, comparison: Comparison, persons: np.ndarray) -> np.ndarray:
-        """How many pairs of different persons stand at each level (index = level number)."""
-        level = self.compared.levels[comparison.name]
-        left, right = self.compared.rows
+        """How many random pairs of different persons stand at each level (index = level number)."""
+        level = self.pairs.levels[comparison.name]
+        left, right = self.pairs.rows
         kept = level[(level != MISSING) & (persons[left] != persons[right])]
         return np.bincount(kept, minlength=len(comparison.levels))
 
+    def estimate(self, model: Model, persons: np.ndarray, holders: dict[str, np.ndarray]) -> Model:
+        """The model with the u of every level and the frequencies of values among different persons.
 
-def estimate_strangers(
-    model: Model,
-    written: Model,
-    profiles: NumberedProfiles,
-    persons: np.ndarray,
-    holders: dict[str, np.ndarray],
-    held: dict,
-    strangers: RandomPairs,
-) -> Model:
-    """The model with the u of every level and the frequencies of values among different persons."""
+        persons: the number of each profile's person. holders: as value_holders gives them.
+        """
 
-    def estimated(comparison: Comparison) -> Comparison:
-        counts = strangers.level_counts(comparison, persons).astype(float)
-        expected = np.array([level.u for level in reversed(written.comparison(comparison.name).levels)])
-        # As if one pair had been seen before, in as many as the written u needs for it (Gamma prior).
-        u = (counts + 1) / (counts.sum() + 1 / expected)
-        frequencies, rare, by_chance = value_shares(
-            comparison, profiles, holders.get(comparison.name, persons), held, model
-        )
-        strongest = comparison.levels[0].test
-        if strongest in by_chance:
-            u[-1] = by_chance[strongest]
-        u /= u.sum()
-        levels = tuple(
-            replace(
-                level,
-                u=float(chance),
-                # A level of frequent and rare values together has the u that was counted.
-                at_this_level=float(min(1.0, chance / by_chance.get(level.test, chance))),
+        def estimated(comparison: Comparison) -> Comparison:
+            counts = self.level_counts(comparison, persons).astype(float)
+            expected = np.array([level.u for level in reversed(self.written.comparison(comparison.name).levels)])
+            # As if one pair had been seen before, in as many as the written u needs for it (Gamma prior).
+            u = (counts + 1) / (counts.sum() + 1 / expected)
+            frequencies, rare, by_chance = value_shares(
+                comparison, self.profiles, holders.get(comparison.name, persons), self.held, model
             )
-            for level, chance in zip(comparison.levels, reversed(u), strict=True)
-        )
-        return replace(comparison, levels=levels, frequencies=frequencies, rare_frequency=rare)
+            strongest = comparison.levels[0].test
+            if strongest in by_chance:
+                u[-1] = by_chance[strongest]
+            u /= u.sum()
+            levels = tuple(
+                replace(
+                    level,
+                    u=float(chance),
+                    # A level of frequent and rare values together has the u that was counted.
+                    at_this_level=float(min(1.0, chance / by_chance.get(level.test, chance))),
+                )
+                for level, chance in zip(comparison.levels, reversed(u), strict=True)
+            )
+            return replace(comparison, levels=levels, frequencies=frequencies, rare_frequency=rare)
 
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return replace(model, comparisons=tuple(pool.map(estimated, model.comparisons)))
+        with ThreadPoolExecutor(WORKERS) as pool:
+            return replace(model, comparisons=tuple(pool.map(estimated, model.comparisons)))
 
 
 @dataclass(frozen=True)
