@@ -8,7 +8,7 @@ identity.match_models.
 import json
 import math
 import tomllib
-from dataclasses import dataclass, fields, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from matching.blocking import BlockingRule, read_blocking
