@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 PROFILES = "staging.match_profiles"
 # Changed records that are taken at once.
-RANGE = 2_500_000
+RANGE = 5_000_000
 # What is matched, as the sources' tables and as match_profiles name it.
 MATCHED = {
     "birth_date": "birth_date",
