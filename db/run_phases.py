@@ -1,8 +1,8 @@
 """A run: its steps in order, each script in a process of its own, all from one start of Python.
 
 Each script runs in a fork of this process exactly as `python SCRIPT` would, with its own memory, which ends with
-it. Its fork is made when the script before begins, and loads what most phases need while that one is at work, unless
-it ends at once, as in a run with nothing new. The first script that fails ends the run.
+it. Forks are made AHEAD of their turn, and load what most phases need while another is at work, unless that ends at
+once, as in a run with nothing new. The first script that fails ends the run.
 
 Usage: python db/run_phases.py "NUMBER|TITLE|SCRIPT [ARGUMENT...]"...
 
@@ -15,6 +15,7 @@ import runpy
 import select
 import signal
 import sys
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from db.phase import close_run, join_run, open_run
 from db.settings import settings
 
 LIBRARIES = ("polars", "pyarrow", "pgpq", "rapidfuzz", "scipy.sparse.csgraph")
-# A script that works longer than this has something to do, and so will the next.
-AT_ONCE = 0.2
+# A script that works longer than this has something to do, and so will the next ones.
+AT_ONCE = 0.15
+AHEAD = 2
 
 
 class Fork:
@@ -32,6 +34,7 @@ class Fork:
 
     def __init__(self, command: str):
         self.script, *self.arguments = command.split()
+        self.is_loading = False
         sys.stdout.flush()
         sys.stderr.flush()
         (told, self.tell), (self.hear, begun) = os.pipe(), os.pipe()
@@ -44,12 +47,13 @@ class Fork:
         os.close(told)
         os.close(begun)
 
-    def needs_libraries(self) -> bool:
-        """Whether it works in columns, rather than in SQL alone."""
-        return "polars" in Path(self.script).read_text(encoding="utf-8")
+    def is_to_load(self) -> bool:
+        """Whether it works in columns, rather than in SQL alone, and has not been told to load libraries yet."""
+        return not self.is_loading and "polars" in Path(self.script).read_text(encoding="utf-8")
 
     def load(self) -> None:
         """Let it load libraries while it waits."""
+        self.is_loading = True
         with suppress(BrokenPipeError):
             os.write(self.tell, b"load\n")
 
@@ -115,7 +119,8 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop)
     importlib.import_module("db.lake")  # several scripts need it, at once
     last = max((place for place, (number, *_) in enumerate(steps) if number), default=-1)
-    run_id, announced, ahead = 0, None, None
+    run_id, announced = 0, None
+    ahead: deque[Fork] = deque()
     try:
         for place, (number, title, command) in enumerate(steps):
             if number and not run_id:
@@ -123,12 +128,14 @@ def main(argv: list[str] | None = None) -> int:
             if number and title != announced and not settings.mdm_quiet:
                 print(f"Phase {number}: {title}", flush=True)
             announced = title
-            # Its turn has come: what is interrupted from here on has no one to dismiss.
-            working, ahead = ahead or Fork(command), None
+            working = ahead.popleft() if ahead else Fork(command)
             working.begin(run_id)
-            ahead = Fork(steps[place + 1][2]) if place + 1 < len(steps) else None
-            if ahead and ahead.needs_libraries() and not working.ends_within(AT_ONCE):
-                ahead.load()
+            for _, _, later in steps[place + 1 + len(ahead) : place + 1 + AHEAD]:
+                ahead.append(Fork(later))
+            to_load = [fork for fork in ahead if fork.is_to_load()]
+            if to_load and not working.ends_within(AT_ONCE):
+                for fork in to_load:
+                    fork.load()
             code = working.end()
             if code:
                 return failed(number, working.script, code)
@@ -136,8 +143,9 @@ def main(argv: list[str] | None = None) -> int:
                 close_run(run_id, "done")
                 run_id = 0
     finally:
-        if ahead:
-            ahead.dismiss()
+        # The last first: each holds an end of the pipes of those made before it.
+        while ahead:
+            ahead.pop().dismiss()
         if run_id:
             close_run(run_id, "failed")
     return 0

@@ -319,7 +319,7 @@ begin
             and events.global_customer_id = history.global_customer_id
             and events.occurred_at = history.valid_from
     order by events.event_seq;
-    drop function gold.read_events(text, integer);
+    drop function if exists gold.read_events(text, integer);
     drop table gold.customer_change_events;
     analyze gold.customer_changes;
 end

@@ -1,0 +1,53 @@
+"""What once were tables with copies are views now: what they showed is what they show."""
+
+import pytest
+
+from db import schema
+from tests.pipeline import record
+
+ASTRID = {"name": "Astrid Holm", "email": "astrid.holm@example.org"}
+PHONE = {"phone": "+1 212 736 5004"}
+# view: (the table it reads now, its order)
+FORMER = {
+    "gold.customer_change_events": ("gold.customer_changes", "event_seq"),
+    "identity.match_links": ("identity.refused_links", "left_profile_key, right_profile_key"),
+    "staging.identity_match_candidates": ("staging.compared_pairs", "left_profile_key, right_profile_key"),
+    "identity.customer_identity_map": ("identity.memberships", "record_key"),
+}
+
+
+@pytest.fixture
+def lived(pipeline):
+    """Two days of records: compared pairs, links, memberships, and events of every column."""
+    pipeline.deliver(
+        record("shop:1", **ASTRID, **PHONE), record("desk:1", **ASTRID), record("crm:1", name="Ana Lima", **PHONE)
+    )
+    pipeline.run()
+    pipeline.deliver(record("shop:1", "2026-01-02", name="Astrid Holm-Berg", email=ASTRID["email"]))
+    pipeline.run()
+    return pipeline
+
+
+def test_former_tables_become_the_views_they_were(lived):
+    def shown() -> dict[str, list[tuple]]:
+        return {view: lived.query(f"select * from {view} order by {order}") for view, (_, order) in FORMER.items()}
+
+    before = shown()
+    assert all(before.values())
+    copies = "; ".join(f"create table former_{number} as select * from {view}" for number, view in enumerate(FORMER))
+    lived.database.execute(copies)
+    for number, (view, (table, _)) in enumerate(FORMER.items()):
+        schema_name, name = view.split(".")
+        lived.database.execute(
+            f"drop view if exists {view} cascade; drop table {table} cascade; "
+            f"alter table former_{number} set schema {schema_name}; "
+            f"alter table {schema_name}.former_{number} rename to {name}"
+        )
+    lived.database.execute("delete from gold.schema_files")
+    with lived.database.connect() as connection, connection.cursor() as cursor:
+        schema.apply(cursor)
+    assert shown() == before
+    # And the work goes on.
+    lived.deliver(record("desk:2", "2026-01-03", **ASTRID))
+    lived.run()
+    assert lived.together("desk:1", "desk:2")
