@@ -34,10 +34,12 @@ where not exists (
 -- A pair with a new profile touches the other side only if it merges: the new
 -- one is touched as a changed record. A pair of known profiles that was weighed
 -- anew may change what holds together on both sides.
-create temp table changed_pairs on commit drop as
+create temp table weighed_pairs on commit drop as
 select
     candidates.left_profile_key,
-    candidates.right_profile_key
+    candidates.right_profile_key,
+    candidates.match_decision = 'AUTO_MERGE'
+    or (%(merge_flagged)s and candidates.match_decision = 'FLAG_REVIEW') as is_merging
 from staging.compared_pairs as candidates
 inner join staging.match_profiles as left_side
     on candidates.left_profile_key = left_side.profile_key
@@ -51,6 +53,64 @@ where
         or (
             left_side.run_id <= %(profile_mark)s
             and right_side.run_id <= %(profile_mark)s
+        )
+    );
+
+-- What does not merge counts between groups of one connected component only:
+-- inside a customer, or between customers that a refused link, or a decision of
+-- a steward, has kept apart.
+create temp table changed_pairs on commit drop as
+with not_merging as materialized (
+    select
+        weighed_pairs.left_profile_key,
+        weighed_pairs.right_profile_key,
+        left_side.global_customer_id as left_customer_id,
+        right_side.global_customer_id as right_customer_id
+    from weighed_pairs
+    inner join identity.memberships as left_side
+        on weighed_pairs.left_profile_key = left_side.profile_key
+    inner join identity.memberships as right_side
+        on weighed_pairs.right_profile_key = right_side.profile_key
+    where not weighed_pairs.is_merging
+),
+
+kept_apart as materialized (
+    select memberships.global_customer_id
+    from identity.refused_links
+    inner join identity.memberships
+        on refused_links.left_profile_key = memberships.profile_key
+    where exists (select 1 from not_merging)
+    union
+    select memberships.global_customer_id
+    from identity.refused_links
+    inner join identity.memberships
+        on refused_links.right_profile_key = memberships.profile_key
+    where exists (select 1 from not_merging)
+    union
+    select memberships.global_customer_id
+    from identity.active_steward_decisions as active
+    inner join identity.memberships
+        on active.record_key = memberships.record_key
+)
+
+select
+    weighed_pairs.left_profile_key,
+    weighed_pairs.right_profile_key
+from weighed_pairs
+where weighed_pairs.is_merging
+union all
+select
+    not_merging.left_profile_key,
+    not_merging.right_profile_key
+from not_merging
+where
+    not_merging.left_customer_id = not_merging.right_customer_id
+    or (
+        not_merging.left_customer_id in (
+            select kept_apart.global_customer_id from kept_apart
+        )
+        and not_merging.right_customer_id in (
+            select kept_apart.global_customer_id from kept_apart
         )
     );
 
