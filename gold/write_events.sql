@@ -49,28 +49,62 @@ changes as (
                 then
                     array_remove(
                         array[
-                            case when earlier.canonical_name is distinct from later.canonical_name then 'name' end,
-                            case when earlier.canonical_email is distinct from later.canonical_email then 'email' end,
-                            case when earlier.canonical_phone is distinct from later.canonical_phone then 'phone' end,
                             case
-                                when earlier.canonical_birth_date is distinct from later.canonical_birth_date
+                                when
+                                    earlier.canonical_name
+                                    is distinct from later.canonical_name
+                                    then 'name'
+                            end,
+                            case
+                                when
+                                    earlier.canonical_email
+                                    is distinct from later.canonical_email
+                                    then 'email'
+                            end,
+                            case
+                                when
+                                    earlier.canonical_phone
+                                    is distinct from later.canonical_phone
+                                    then 'phone'
+                            end,
+                            case
+                                when
+                                    earlier.canonical_birth_date
+                                    is distinct from later.canonical_birth_date
                                     then 'birth_date'
                             end,
                             case
-                                when earlier.canonical_national_id is distinct from later.canonical_national_id
+                                when
+                                    earlier.canonical_national_id
+                                    is distinct from later.canonical_national_id
                                     then 'national_id'
                             end,
                             case
-                                when earlier.canonical_address is distinct from later.canonical_address
+                                when
+                                    earlier.canonical_address
+                                    is distinct from later.canonical_address
                                     then 'address'
                             end,
-                            case when earlier.canonical_city is distinct from later.canonical_city then 'city' end,
                             case
-                                when earlier.canonical_postal_code is distinct from later.canonical_postal_code
+                                when
+                                    earlier.canonical_city
+                                    is distinct from later.canonical_city
+                                    then 'city'
+                            end,
+                            case
+                                when
+                                    earlier.canonical_postal_code
+                                    is distinct from later.canonical_postal_code
                                     then 'postal_code'
                             end,
-                            case when earlier.record_count <> later.record_count then 'record_count' end,
-                            case when earlier.source_count <> later.source_count then 'source_count' end
+                            case
+                                when earlier.record_count <> later.record_count
+                                    then 'record_count'
+                            end,
+                            case
+                                when earlier.source_count <> later.source_count
+                                    then 'source_count'
+                            end
                         ],
                         null
                     )

@@ -27,11 +27,28 @@ class Assignment:
     kept: pl.DataFrame
 
 
-def founded_id(record_key: int, attempt: int) -> str:
-    """The n-th id that a record can found a customer with: a UUID of version 8 (RFC 9562), so that the same
+def founded_ids(record_keys: pl.Series, attempt: int) -> pl.Series:
+    """The n-th id that each record can found a customer with: a UUID of version 8 (RFC 9562), so that the same
     records get the same ids."""
-    digits = md5(f"customer\x1f{record_key}\x1f{attempt}".encode(), usedforsecurity=False).hexdigest()
-    return f"{digits[:8]}-{digits[8:12]}-8{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
+    digits = pl.Series(
+        "digits",
+        [
+            md5(b"customer\x1f%d\x1f%d" % (key, attempt), usedforsecurity=False).hexdigest()
+            for key in record_keys.to_list()
+        ],
+        dtype=pl.String,
+    )
+    part = pl.col("digits").str.slice
+    return (
+        digits.to_frame()
+        .select(
+            pl.concat_str(
+                part(0, 8), pl.lit("-"), part(8, 4), pl.lit("-8"), part(13, 3), pl.lit("-8"), part(17, 3),
+                pl.lit("-"), part(20, 12),
+            )
+        )
+        .to_series()
+    )  # fmt: skip
 
 
 def assign(
@@ -119,10 +136,10 @@ def _founded_ids(
     for attempt in range(ATTEMPTS):
         if not founders.height:
             break
-        ids = [founded_id(key, attempt) for key in founders["first_record_key"]]
-        occupied = taken | living(ids)
-        named = founders.select("cluster", customer=pl.Series(ids, dtype=pl.String))
-        is_free = ~pl.Series([name in occupied for name in ids], dtype=pl.Boolean)
+        ids = founded_ids(founders["first_record_key"], attempt)
+        occupied = pl.Series(sorted(taken | living(ids.to_list())), dtype=pl.String)
+        named = founders.select("cluster", customer=ids)
+        is_free = ~ids.is_in(occupied.implode())
         found.append(named.filter(is_free))
         founders = founders.filter(~is_free)
     return pl.concat(found)

@@ -188,7 +188,10 @@ def refused_links(refused: pl.DataFrame, places: pl.DataFrame, whole: bool) -> p
     """Refused links in terms of profiles; those within a profile are the steward's own doing."""
     if whole:
         return refused.select(
-            "match_weight", left_profile_key="left_key", right_profile_key="right_key", refused_reason="reason"
+            "match_weight",
+            left_profile_key="left_key",
+            right_profile_key="right_key",
+            refused_reason="reason",
         )
     return (
         refused.join(places.select(left_key="node", left_profile="profile_key"), on="left_key")

@@ -197,9 +197,7 @@ def read_part_of_pairs(part: tuple[str, str]) -> "pl.DataFrame":
         return read_pairs(cursor, COMPARED, "candidates.ctid >= %s and candidates.ctid < %s", part)
 
 
-def cluster_touched(
-    work: Phase, parameters: dict, everything: bool
-) -> "tuple[pl.DataFrame, Resolution]":
+def cluster_touched(work: Phase, parameters: dict, everything: bool) -> "tuple[pl.DataFrame, Resolution]":
     """Read what is touched, and cluster it: the records, and the clusters.
 
     Memory: about 250 bytes a record and 60 a compared pair of what is touched.

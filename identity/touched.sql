@@ -41,20 +41,30 @@ select
     candidates.match_decision = 'AUTO_MERGE'
     or (%(merge_flagged)s and candidates.match_decision = 'FLAG_REVIEW') as is_merging
 from staging.compared_pairs as candidates
-inner join staging.match_profiles as left_side
-    on candidates.left_profile_key = left_side.profile_key
-inner join staging.match_profiles as right_side
-    on candidates.right_profile_key = right_side.profile_key
 where
     candidates.run_id > %(mark)s
     and (
         candidates.match_decision = 'AUTO_MERGE'
         or (%(merge_flagged)s and candidates.match_decision = 'FLAG_REVIEW')
         or (
-            left_side.run_id <= %(profile_mark)s
-            and right_side.run_id <= %(profile_mark)s
+            exists (
+                select 1
+                from staging.match_profiles
+                where
+                    match_profiles.profile_key = candidates.left_profile_key
+                    and match_profiles.run_id <= %(profile_mark)s
+            )
+            and exists (
+                select 1
+                from staging.match_profiles
+                where
+                    match_profiles.profile_key = candidates.right_profile_key
+                    and match_profiles.run_id <= %(profile_mark)s
+            )
         )
     );
+
+analyze weighed_pairs;
 
 -- What does not merge counts between groups of one connected component only:
 -- inside a customer, or between customers that a refused link, or a decision of

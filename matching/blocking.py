@@ -65,7 +65,9 @@ def read_blocking(tables: list[dict]) -> tuple[BlockingRule, ...]:
     for place, table in enumerate(tables, start=1):
         name = table.get("name", f"number {place}")
         if set(table) | {"give_up"} != {"name", "key", "limit", "give_up"}:
-            raise ValueError(f"[[blocking]] {name}: needs name, key and limit, may have give_up, and nothing else")
+            raise ValueError(
+                f"[[blocking]] {name}: needs name, key and limit, may have give_up, and nothing else"
+            )
         if not isinstance(table["limit"], int) or table["limit"] < 2:
             raise ValueError(f"[[blocking]] {name}: limit must be a whole number of at least 2")
         give_up = table.get("give_up", table["limit"])

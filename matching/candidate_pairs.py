@@ -49,8 +49,8 @@ class Limits(NamedTuple):
 class Candidates:
     """pairs: left_profile_key, right_profile_key, rules, rule_id; in order of the keys.
 
-    capped: the capped blocks among those looked at, as CAPPED, with example, a member, and is_afresh. sizes: as SIZES, the blocks looked
-    at that have more than one member. found: rule_id -> pairs it found.
+    capped: the capped blocks among those looked at, as CAPPED, with example, a member, and is_afresh. sizes: as
+    SIZES, the blocks looked at that have more than one member. found: rule_id -> pairs it found.
     """
 
     pairs: pl.DataFrame
@@ -105,7 +105,9 @@ def block_changes(
     """
     changes = pl.concat([new.with_columns(change=pl.lit(1)), dead.with_columns(change=pl.lit(-1))])
     limit, give_up = (
-        pl.col("rule_id").replace_strict({rule: of[place] for rule, of in limits.items()}, return_dtype=pl.Int64)
+        pl.col("rule_id").replace_strict(
+            {rule: of[place] for rule, of in limits.items()}, return_dtype=pl.Int64
+        )
         for place in (0, 1)
     )
     profile_count = pl.col("profile_count") + pl.col("growth")
@@ -152,7 +154,8 @@ def pairs_of_changes(
     is_new = pl.col("profile_key").is_in(new["profile_key"].unique().implode())
     members = members.with_columns(row=pl.Series(row), is_new=is_new)
     of_rule, changes_of = (
-        frame.partition_by("rule_id", as_dict=True, maintain_order=True) for frame in (members, changes.sort(BLOCK))
+        frame.partition_by("rule_id", as_dict=True, maintain_order=True)
+        for frame in (members, changes.sort(BLOCK))
     )
     candidates = candidate_pairs(
         profile_keys,

@@ -4,8 +4,11 @@ select
     capped_blocks.key,
     capped_blocks.profile_count,
     capped_blocks.anchor_limit,
-    -- None is something else than not known.
-    coalesce(nullif(array_to_string(capped_blocks.anchors, ' '), ''), case when capped_blocks.anchors = '{}' then 'none' end) as anchors
+    -- That there are none is something else than that they are not known.
+    case
+        when cardinality(capped_blocks.anchors) = 0 then 'none'
+        else array_to_string(capped_blocks.anchors, ' ')
+    end as anchors
 from
     unnest(%(rule_ids)s::smallint[], %(keys)s::bigint[])
         as block (rule_id, key)

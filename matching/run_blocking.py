@@ -410,7 +410,9 @@ def not_compared_yet(work: Phase, pairs: "pl.DataFrame", new: "pl.Series") -> "p
         known = known.join(pl.DataFrame({side: new}), on=side, how="anti")
     if not known.height:
         return pairs
-    return pairs.join(compared_pairs(work, known["left_profile_key"]), on=PAIR, how="anti", maintain_order="left")
+    return pairs.join(
+        compared_pairs(work, known["left_profile_key"]), on=PAIR, how="anti", maintain_order="left"
+    )
 
 
 def compared_pairs(work: Phase, left_keys: "pl.Series") -> "pl.DataFrame":

@@ -87,7 +87,9 @@ def train_and_compare(
     for _ in range(settings.rounds):
         patterns, of_pair = count_patterns(compared, counted, free, model)
         model = in_order(
-            expectation_maximisation(patterns, model, strangers.written, len(numbered) * (len(numbered) - 1) / 2)
+            expectation_maximisation(
+                patterns, model, strangers.written, len(numbered) * (len(numbered) - 1) / 2
+            )
         )
         ratios, probability = match_patterns(patterns, model)
         persons = join_rows(compared, (probability >= LIKELY_MATCH)[of_pair])
@@ -192,7 +194,9 @@ class Strangers:
 
         def estimated(comparison: Comparison) -> Comparison:
             counts = self.level_counts(comparison, persons).astype(float)
-            expected = np.array([level.u for level in reversed(self.written.comparison(comparison.name).levels)])
+            expected = np.array(
+                [level.u for level in reversed(self.written.comparison(comparison.name).levels)]
+            )
             # As if one pair had been seen before, in as many as the written u needs for it (Gamma prior).
             u = (counts + 1) / (counts.sum() + 1 / expected)
             frequencies, rare, by_chance = value_shares(
@@ -489,7 +493,8 @@ def expectation_maximisation(patterns: Patterns, model: Model, written: Model, t
                 pool.submit(part.expect, m, shared, (prior, household_prior), learnt) for part in parts
             ]
             person_count, household_count, observed, alike, together = (
-                sum(found) for found in zip(*(expectation.result() for expectation in expectations), strict=True)
+                sum(found)
+                for found in zip(*(expectation.result() for expectation in expectations), strict=True)
             )
             before = np.concatenate([*m, shared])
             for place, k in enumerate(compared):

@@ -199,7 +199,9 @@ select
     pairs.right_profile_key,
     pairs.run_id,
     (
-        select match_models.model_version from identity.match_models where match_models.is_current
+        select match_models.model_version
+        from identity.match_models
+        where match_models.is_current
     ) as model_version,
     pairs.match_weight,
     (100 / (1 + power(2::double precision, -pairs.match_weight)))::real as total_confidence_score,

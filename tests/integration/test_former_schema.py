@@ -20,7 +20,9 @@ FORMER = {
 def lived(pipeline):
     """Two days of records: compared pairs, links, memberships, and events of every column."""
     pipeline.deliver(
-        record("shop:1", **ASTRID, **PHONE), record("desk:1", **ASTRID), record("crm:1", name="Ana Lima", **PHONE)
+        record("shop:1", **ASTRID, **PHONE),
+        record("desk:1", **ASTRID),
+        record("crm:1", name="Ana Lima", **PHONE),
     )
     pipeline.run()
     pipeline.deliver(record("shop:1", "2026-01-02", name="Astrid Holm-Berg", email=ASTRID["email"]))
@@ -30,11 +32,15 @@ def lived(pipeline):
 
 def test_former_tables_become_the_views_they_were(lived):
     def shown() -> dict[str, list[tuple]]:
-        return {view: lived.query(f"select * from {view} order by {order}") for view, (_, order) in FORMER.items()}
+        return {
+            view: lived.query(f"select * from {view} order by {order}") for view, (_, order) in FORMER.items()
+        }
 
     before = shown()
     assert all(before.values())
-    copies = "; ".join(f"create table former_{number} as select * from {view}" for number, view in enumerate(FORMER))
+    copies = "; ".join(
+        f"create table former_{number} as select * from {view}" for number, view in enumerate(FORMER)
+    )
     lived.database.execute(copies)
     for number, (view, (table, _)) in enumerate(FORMER.items()):
         schema_name, name = view.split(".")

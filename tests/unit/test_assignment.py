@@ -2,9 +2,14 @@
 
 import polars as pl
 
-from identity.assignment import assign, changed_customers, founded_id, merges, splits
+from identity.assignment import assign, changed_customers, founded_ids, merges, splits
 
 A, B = "a" * 32, "b" * 32
+
+
+def founded_id(record_key: int, attempt: int) -> str:
+    """The id of one founder."""
+    return founded_ids(pl.Series([record_key], dtype=pl.Int64), attempt)[0]
 
 
 def moves(*rows: tuple) -> pl.DataFrame:

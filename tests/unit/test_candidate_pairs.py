@@ -44,7 +44,9 @@ def members_of(keys: dict[int, dict[int, int]]) -> pl.DataFrame:
 
 
 def test_a_pair_is_found_once_with_the_bits_of_its_rules():
-    found = all_at_once({10: {1: 7, 3: 8}, 20: {1: 7, 3: 8}, 30: {3: 8}, 40: {1: 9}}, dict.fromkeys((1, 2, 3), Limits(9)))
+    found = all_at_once(
+        {10: {1: 7, 3: 8}, 20: {1: 7, 3: 8}, 30: {3: 8}, 40: {1: 9}}, dict.fromkeys((1, 2, 3), Limits(9))
+    )
     assert found.pairs.rows() == [(10, 20, 0b101, 1), (10, 30, 0b100, 3), (20, 30, 0b100, 3)]
     assert found.found == {1: 1, 2: 0, 3: 3}
     assert found.only_here() == {3: 2}
@@ -117,7 +119,14 @@ def test_a_block_that_stays_given_up_is_only_counted(new, dead, count):
         ({9: {1: 7}}, {}, capped_block(10, [1, 2, 3, 4, 5])),
         ({}, {9: {1: 7}}, capped_block(11, [])),
     ],
-    ids=["a new anchor", "a dead anchor", "under the limit", "anchors unknown", "given up", "given up no more"],
+    ids=[
+        "a new anchor",
+        "a dead anchor",
+        "under the limit",
+        "anchors unknown",
+        "given up",
+        "given up no more",
+    ],
 )
 def test_a_block_of_another_shape_is_read_whole(new, dead, known):
     changes = block_changes(members_of(new), members_of(dead), known, {1: Limits(6, 10)})
