@@ -54,13 +54,14 @@ def test_libraries_are_loaded_when_told_to_and_only_by_who_needs_them(fork, monk
     monkeypatch.setattr(run_phases, "LIBRARIES", ("sched",))  # of the standard library, used by nothing here
     text = "import sys; sys.exit(7 if 'sched' in sys.modules else 0)  # works with polars"
     idle, loaded = fork(text), fork(text)
-    assert idle.needs_libraries()
+    assert idle.is_to_load() and loaded.is_to_load()
     loaded.load()
+    assert not loaded.is_to_load()
     for started in (idle, loaded):
         started.begin(0)
     assert (idle.end(), loaded.end()) == (0, 7)
     plain = fork("")
-    assert not plain.needs_libraries()
+    assert not plain.is_to_load()
     plain.dismiss()
 
 
