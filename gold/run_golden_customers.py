@@ -122,11 +122,17 @@ def _make_slice(work: Phase, chains: "Chains", slice_: dict[str, int], aside: Ex
     records = every_record.result() if every_record else _records(work.cursor, members)
     whose = records.select("record_key").join(members, on="record_key", how="left", maintain_order="left")
     records = records.with_columns(whose["customer"])
+    # A part's records are found without looking at all others again.
+    whose = records["customer"]
+    by_customer = whose.arg_sort(nulls_last=True).head(len(whose) - whose.null_count())
+    whose = whose.gather(by_customer)
     written = 0
     standing = writing = aside.submit(_standing, work.cursor, slice_)
     for first in range(slice_["first"], slice_["last"] + 1, PART):
         part = pl.col("customer").is_between(first, first + PART, closed="left")
-        made_values, made_golden = survive(records.filter(part), chains, overrides.filter(part))
+        start, end = whose.search_sorted(pl.Series([first, first + PART])).to_list()
+        of_part = records[by_customer[start:end].sort()]
+        made_values, made_golden = survive(of_part, chains, overrides.filter(part))
         customers, values, now = standing.result()
         new_values, old_values = _difference(made_values, values.filter(part))
         new_golden, old_golden = _difference(made_golden, customers.filter(part))
