@@ -200,7 +200,7 @@ def read_part_of_pairs(part: tuple[str, str]) -> "pl.DataFrame":
 def cluster_touched(work: Phase, parameters: dict, everything: bool) -> "tuple[pl.DataFrame, Resolution]":
     """Read what is touched, and cluster it: the records, and the clusters.
 
-    Memory: about 250 bytes a record and 60 a compared pair of what is touched.
+    Memory: about 250 bytes a record and 100 a compared pair of what is touched.
     """
     import polars as pl
 
