@@ -136,22 +136,25 @@ def array_text(values: "pl.Series") -> str:
 def bulk_load(cursor: Cursor, *tables: str, with_keys: bool = False) -> Iterator[None]:
     """Fill tables (`schema.table`); those that are empty get their secondary indexes after the rows are in.
 
-    Building an index once is several times cheaper than keeping it row by row. An empty table that no other
-    refers to is truncated first: what is then written in the same transaction needs no log of changes where
-    wal_level is minimal, and is as durable. `with_keys`: its primary, unique and foreign keys come after the
-    rows too; for tables that are filled without looking at what they hold.
+    Building an index once is several times cheaper than keeping it row by row. An empty table that only empty ones
+    refer to is truncated first, with them: what is then written in the same transaction needs no log of changes
+    where wal_level is minimal, and is as durable. `with_keys`: its primary, unique and foreign keys, and those
+    that refer to it, come after the rows too; for tables that are filled without looking at what they hold.
     """
     definitions = []
     for table in tables:
         if not is_empty(cursor, table):
             continue
         cursor.execute(
-            "select not exists (select 1 from pg_constraint where confrelid = %s::regclass "
-            "and conrelid <> confrelid)",
+            "select distinct format('%%s.%%s', relnamespace::regnamespace, relname) from pg_constraint "
+            "inner join pg_class on conrelid = pg_class.oid "
+            "where confrelid = %s::regclass and conrelid <> confrelid",
             (table,),
         )
-        if cursor.fetchone()[0]:
-            cursor.execute(SQL("truncate {}").format(table_identifier(table)))
+        referring = [name for (name,) in cursor.fetchall()]
+        if all(is_empty(cursor, name) for name in referring):
+            together = SQL(", ").join(map(table_identifier, [table, *referring]))
+            cursor.execute(SQL("truncate {}").format(together))
             _emptied.add(table)
             if with_keys:
                 definitions += _drop_keys(cursor, table)
@@ -173,21 +176,20 @@ def bulk_load(cursor: Cursor, *tables: str, with_keys: bool = False) -> Iterator
 
 
 def _drop_keys(cursor: Cursor, table: str) -> list[str]:
-    """Drop a table's primary, unique and foreign keys; returns the statements that make them again."""
+    """Drop a table's primary, unique and foreign keys, and those that refer to it; returns the statements that make
+    them again."""
     cursor.execute(
-        "select conname, pg_get_constraintdef(oid) from pg_constraint "
-        "where conrelid = %s::regclass and contype in ('p', 'u', 'f') "
+        "select conrelid::regclass::text, conname, pg_get_constraintdef(oid) from pg_constraint "
+        "where conrelid = %s::regclass and contype in ('p', 'u', 'f') or confrelid = %s::regclass "
         "order by contype <> 'f', contype desc, conname",
-        (table,),
+        (table, table),
     )
-    keys = cursor.fetchall()
-    for name, _ in keys:
-        cursor.execute(
-            SQL("alter table {} drop constraint {}").format(table_identifier(table), Identifier(name))
-        )
+    keys = [(SQL(owner), Identifier(name), SQL(key)) for owner, name, key in cursor.fetchall()]
+    for owner, name, _ in keys:
+        cursor.execute(SQL("alter table {} drop constraint {}").format(owner, name))
     return [
-        SQL("alter table {} add constraint {} {}").format(table_identifier(table), Identifier(name), SQL(key))
-        for name, key in reversed(keys)
+        SQL("alter table {} add constraint {} {}").format(owner, name, key)
+        for owner, name, key in reversed(keys)
     ]
 
 

@@ -73,12 +73,12 @@ counts as (
 
 source_customers as (
     select
-        quality_sources.source_system,
+        sources.source_system,
         sum(totals.customer_count) as customer_count
     from gold.customer_composition_totals as totals
-    inner join gold.quality_sources
-        on totals.source_mask & (1::bigint << quality_sources.bit) > 0
-    group by quality_sources.source_system
+    inner join raw.sources
+        on totals.source_mask & sources.source_bit > 0
+    group by sources.source_system
 ),
 
 source_conflicts as (

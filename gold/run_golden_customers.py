@@ -120,12 +120,11 @@ def _make_slice(work: Phase, chains: "Chains", slice_: dict[str, int], aside: Ex
     members = _members(work.cursor, slice_)
     overrides = _overrides(work.cursor, slice_)
     records = every_record.result() if every_record else _records(work.cursor, members)
-    whose = records.select("record_key").join(members, on="record_key", how="left", maintain_order="left")
-    records = records.with_columns(whose["customer"])
+    records = records.join(members, on="record_key", how="left", maintain_order="left")
     # A part's records are found without looking at all others again.
-    whose = records["customer"]
-    by_customer = whose.arg_sort(nulls_last=True).head(len(whose) - whose.null_count())
-    whose = whose.gather(by_customer)
+    customer = records["customer"]
+    by_customer = customer.arg_sort(nulls_last=True).head(len(customer) - customer.null_count())
+    whose = customer.gather(by_customer)
     written = 0
     standing = writing = aside.submit(_standing, work.cursor, slice_)
     for first in range(slice_["first"], slice_["last"] + 1, PART):

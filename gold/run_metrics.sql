@@ -11,13 +11,13 @@ with customers as (
 
 by_source as (
     select
-        quality_sources.source_system,
-        quality_sources.bit,
+        sources.source_system,
+        sources.source_bit,
         sum(customers.customer_count) as customer_count
     from customers
-    inner join gold.quality_sources
-        on customers.source_mask & (1::bigint << quality_sources.bit) > 0
-    group by quality_sources.source_system, quality_sources.bit
+    inner join raw.sources
+        on customers.source_mask & sources.source_bit > 0
+    group by sources.source_system, sources.source_bit
 ),
 
 source_records as (
@@ -100,14 +100,14 @@ select
     'match_rate',
     left_source.source_system || ' in ' || right_source.source_system,
     coalesce(sum(customers.customer_count) filter (
-        where customers.source_mask & (1::bigint << right_source.bit) > 0
+        where customers.source_mask & right_source.source_bit > 0
     ), 0) / left_source.customer_count,
     left_source.customer_count
 from by_source as left_source
 inner join by_source as right_source
     on left_source.source_system <> right_source.source_system
 inner join customers
-    on customers.source_mask & (1::bigint << left_source.bit) > 0
+    on customers.source_mask & left_source.source_bit > 0
 group by
     left_source.source_system,
     right_source.source_system,

@@ -13,13 +13,10 @@ from psycopg2.sql import SQL, Composed, Identifier, Literal
 
 from db.errors import run_script
 from db.phase import Phase, phase
-from db.postgres import bulk_load, is_empty, run_file, table_identifier
+from db.postgres import run_file, table_identifier
 
 HERE = Path(__file__).resolve().parent
 
-COMPOSITION = "gold.customer_composition"
-# Customers of this many records have their distinct profiles counted.
-LARGE_CUSTOMER = 20
 # Drift: the runs looked back on, the least of them to say anything, and the least records behind a share.
 WINDOW, MIN_RUNS, MIN_BASIS = 20, 5, 100
 # Attributes that are to identify one person; for the others a repeated value means nothing.
@@ -106,7 +103,6 @@ def count_records(work: Phase) -> None:
             changed.append((source_system, staging_table, mark, identifiers))
             work.advance(upstream)
             _uncount_replaced(work, staging_table)
-    _register_sources(work)
     if not changed:
         work.cursor.execute(
             "create temp table record_quality (like gold.record_quality_totals) on commit drop; "
@@ -169,33 +165,10 @@ def _exists(work: Phase, table: str) -> bool:
     return work.cursor.fetchone()[0]
 
 
-def _register_sources(work: Phase) -> None:
-    work.cursor.execute(
-        "insert into gold.quality_sources (source_system, bit) "
-        "select source_system, taken + row_number() over (order by source_system) - 1 "
-        "from raw.sources, (select count(*) as taken from gold.quality_sources) as known "
-        "where source_system not in (select source_system from gold.quality_sources) "
-        "order by source_system limit greatest(0, 63 - (select count(*) from gold.quality_sources))"
-    )
-
-
-CHANGED_MEMBERS = (
-    "(select memberships.* from identity.customers inner join identity.memberships "
-    "using (global_customer_id) where customers.run_id > %(mark)s)"
-)
-
-
 def count_customers(work: Phase, mark: int) -> int:
-    """Count the changed customers anew in gold.customer_composition and its totals; returns how many."""
-    # The first time all are counted.
-    is_first = mark == 0 and is_empty(work.cursor, COMPOSITION)
-    members = "identity.memberships" if is_first else CHANGED_MEMBERS
-    statement = (HERE / "customer_composition.sql").read_text(encoding="utf-8")
-    with bulk_load(work.cursor, COMPOSITION, with_keys=True):
-        work.cursor.execute(
-            statement.replace("from {members}", f"from {members}"), {"mark": mark, "large": LARGE_CUSTOMER}
-        )
-        return work.cursor.rowcount
+    """Add the changed customers to the totals of what customers are made of; returns how many."""
+    run_file(work.cursor, HERE / "customer_compositions.sql", {"mark": mark})
+    return work.cursor.fetchone()[0]
 
 
 def count_pairs(work: Phase, mark: int) -> None:

@@ -14,6 +14,8 @@ from hashlib import md5
 import polars as pl
 
 ATTEMPTS = 1000
+# Customers of this many records have their distinct profiles counted.
+LARGE_CUSTOMER = 20
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,30 @@ def changed_customers(moves: pl.DataFrame, assignment: Assignment, withdrawn: li
             pl.when(pl.col("record_count").is_null()).then("heir").alias("merged_into"),
             pl.col("record_count").fill_null(0),
         )
+    )
+
+
+def compositions(moves: pl.DataFrame, assignment: Assignment, source_bits: dict[int, int]) -> pl.DataFrame:
+    """What the customer of each cluster is made of: global_customer_id, source_mask, the sum of the bits of its
+    sources, and profile_count, its distinct profiles if it has LARGE_CUSTOMER records or more.
+
+    moves: cluster, profile_key, source_number. source_bits: source_number -> raw.sources.source_bit.
+    """
+    bit = pl.col("source_number").replace_strict(source_bits, default=0, return_dtype=pl.Int64)
+    masks = (
+        moves.select("cluster", source_mask=bit).group_by("cluster").agg(pl.col("source_mask").bitwise_or())
+    )
+    large = assignment.clusters.filter(pl.col("record_count") >= LARGE_CUSTOMER)
+    profiles = (
+        moves.join(large, on="cluster", how="semi")
+        .group_by("cluster")
+        .agg(profile_count=pl.col("profile_key").n_unique())
+    )
+    return (
+        assignment.clusters.select("cluster", global_customer_id="customer")
+        .join(masks, on="cluster", how="left")
+        .join(profiles, on="cluster", how="left")
+        .drop("cluster")
     )
 
 

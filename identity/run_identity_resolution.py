@@ -298,7 +298,7 @@ def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolutio
     """Give each cluster its customer, and write what changed: memberships, customers, lineage."""
     import polars as pl
 
-    from identity.assignment import assign, changed_customers, former_members, merges, splits
+    from identity.assignment import assign, changed_customers, compositions, former_members, merges, splits
 
     moves = records.join(resolution.records, on="record_key").sort("record_key")
     run_file(work.cursor, HERE / "withdrawn_records.sql", parameters)
@@ -308,7 +308,11 @@ def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolutio
     assignment = assign(moves, registry(work, known), lambda ids: living(work, ids))
     changed = changed_customers(moves, assignment, withdrawn)
     write_memberships(work, moves, assignment)
-    changed = changed.with_columns(run_id=pl.lit(work.run_id), created_run_id=pl.lit(work.run_id))
+    work.cursor.execute("select source_number, source_bit from raw.sources")
+    made_of = compositions(moves, assignment, dict(work.cursor.fetchall()))
+    changed = changed.join(made_of, on="global_customer_id", how="left", maintain_order="left").with_columns(
+        pl.col("source_mask").fill_null(0), run_id=pl.lit(work.run_id), created_run_id=pl.lit(work.run_id)
+    )
     write_rows(work, CUSTOMERS, [changed], "update_customers")
     write_merges(work, moves, assignment, merges(assignment))
     copy_in(

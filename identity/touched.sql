@@ -38,14 +38,17 @@ create temp table weighed_pairs on commit drop as
 select
     candidates.left_profile_key,
     candidates.right_profile_key,
-    candidates.match_decision = 'AUTO_MERGE'
-    or (%(merge_flagged)s and candidates.match_decision = 'FLAG_REVIEW') as is_merging
+    decided.is_merging
 from staging.compared_pairs as candidates
+cross join lateral (
+    select
+        candidates.match_decision = 'AUTO_MERGE'
+        or (%(merge_flagged)s and candidates.match_decision = 'FLAG_REVIEW') as is_merging
+) as decided
 where
     candidates.run_id > %(mark)s
     and (
-        candidates.match_decision = 'AUTO_MERGE'
-        or (%(merge_flagged)s and candidates.match_decision = 'FLAG_REVIEW')
+        decided.is_merging
         or (
             exists (
                 select 1
@@ -87,14 +90,11 @@ with not_merging as materialized (
 kept_apart as materialized (
     select memberships.global_customer_id
     from identity.refused_links
+    cross join unnest(
+        array[refused_links.left_profile_key, refused_links.right_profile_key]
+    ) as side (profile_key)
     inner join identity.memberships
-        on refused_links.left_profile_key = memberships.profile_key
-    where exists (select 1 from not_merging)
-    union
-    select memberships.global_customer_id
-    from identity.refused_links
-    inner join identity.memberships
-        on refused_links.right_profile_key = memberships.profile_key
+        on side.profile_key = memberships.profile_key
     where exists (select 1 from not_merging)
     union
     select memberships.global_customer_id

@@ -153,8 +153,10 @@ class Rules:
 
     def with_values(self, cursor: Cursor) -> list[int]:
         """The rules all columns of which have a value in some profile."""
-        columns = ", ".join(f"count({column})" for column in COLUMNS)
-        cursor.execute(f"select {columns} from staging.match_profiles".replace("email_mailbox", "email"))
+        # A mailbox is stored where it is another one than the address.
+        stored = ["email" if column == "email_mailbox" else column for column in COLUMNS]
+        counts = ", ".join(f"count({column})" for column in stored)
+        cursor.execute(f"select {counts} from staging.match_profiles")
         empty = {column for column, count in zip(COLUMNS, cursor.fetchone(), strict=True) if not count}
         return [
             rule_id
@@ -447,13 +449,12 @@ def no_longer_found(
     nothing = candidates.pairs.clear()
     if not reshaped.height:
         return nothing
-    profile_keys = {"profile_keys": array_text(reshaped["profile_key"].unique().sort())}
     compared = compared_pairs(work, reshaped["profile_key"])
     pairs = pairs_in_blocks(compared, reshaped).select(PAIR).unique().sort(PAIR)
     keys = read_keys(
         work.cursor,
-        *rules.stored_keys(f"{KEYS} where profile_key = any(%(profile_keys)s::bigint[])"),
-        profile_keys,
+        *rules.stored_keys(f"{KEYS} where profile_key = any(%s::bigint[])"),
+        (array_text(reshaped["profile_key"].unique().sort()),),
     )
     shared = pairs_in_blocks(pairs, by_rule(keys))
     capped = copy_out(

@@ -70,8 +70,9 @@ def match(work: Phase, retrain: bool = False) -> None:
     if reason is not None:
         run_file(work.cursor, HERE / "pairs_of_all_runs.sql", {"run_id": work.run_id})
         mark = 0
+    junk = shared_values(work)
     with ThreadPoolExecutor(1) as reader:
-        reading = reader.submit(read_profiles, mark, shared_values(work), everything=reason is not None)
+        reading = reader.submit(read_profiles, mark, junk, everything=reason is not None)
         pairs = read_pairs(work, mark)
         profiles = reading.result()
     work.rows_in = pairs.height
@@ -80,10 +81,10 @@ def match(work: Phase, retrain: bool = False) -> None:
     for side in ("left_key", "right_key"):
         pairs = pairs.join(alive, left_on=side, right_on="profile_key", how="semi", maintain_order="left")
     if reason is not None:
-        model, compared = make_version(work, reason, profiles, pairs)
+        model, compared = make_version(work, reason, profiles, pairs, junk)
         work.cursor.execute(f"truncate {COMPARED}")
     else:
-        model, compared = current_version(work, profiles, pairs)
+        model, compared = current_version(work, profiles, pairs, junk)
         run_file(work.cursor, HERE / "withdraw_candidates.sql", {"run_id": work.run_id, "mark": mark})
     score_pairs(work, model, compared, pairs, afresh=reason is not None)
     work.refresh_statistics(COMPARED)
@@ -180,7 +181,7 @@ def shared_values(work: Phase) -> dict[str, list[str]]:
     return shared
 
 
-def make_version(work: Phase, reason: str, profiles, pairs):
+def make_version(work: Phase, reason: str, profiles, pairs, junk: dict[str, list[str]]):
     """Train a new version of the model, store it as the current one; returns (model, the pairs as
     compared in training). Its weights are drawn to the lake as reports/run=NNNNNN/match_weights.svg."""
     from matching.model import ModelError, read_model
@@ -191,7 +192,7 @@ def make_version(work: Phase, reason: str, profiles, pairs):
         declared = read_model()
     except ModelError as error:
         raise ConfigurationError(f"matching/model.toml: {error}. Mend it and run again.") from error
-    model, compared = train_and_compare(profiles, pairs, declared, shared_values(work))
+    model, compared = train_and_compare(profiles, pairs, declared, junk)
     trained = not model.notes
     work.cursor.execute("update identity.match_models set is_current = false where is_current")
     work.cursor.execute(
@@ -217,14 +218,14 @@ def make_version(work: Phase, reason: str, profiles, pairs):
     return model, compared
 
 
-def current_version(work: Phase, profiles, pairs):
+def current_version(work: Phase, profiles, pairs, junk: dict[str, list[str]]):
     """(model, the pairs as it compares them) in force."""
     from matching.comparisons import ComparedPairs
     from matching.model import model_from_json
 
     work.cursor.execute("select parameters::text from identity.match_models where is_current")
     (text,) = work.cursor.fetchone()
-    model = replace(model_from_json(text), junk=shared_values(work))
+    model = replace(model_from_json(text), junk=junk)
     left, right = profiles.rows(pairs["left_key"]), profiles.rows(pairs["right_key"])
     return model, ComparedPairs(profiles, left, right, model.comparisons, model.places)
 

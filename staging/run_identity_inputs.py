@@ -8,15 +8,17 @@ Usage: python staging/run_identity_inputs.py
 """
 
 import argparse
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
 from db.errors import run_script
 from db.phase import Phase, phase
-from db.postgres import bulk_load, copy_in, copy_out, copy_out_numbers, is_empty, run_file
+from db.postgres import bulk_load, connect, copy_in, copy_out, copy_out_numbers, is_empty, run_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,6 +27,9 @@ HERE = Path(__file__).resolve().parent
 PROFILES = "staging.match_profiles"
 # Changed records that are taken at once.
 RANGE = 5_000_000
+# From so many on the sources are read beside one another, by so many connections.
+MANY = 100_000
+READERS = 2
 # What is matched, as the sources' tables and as match_profiles name it.
 MATCHED = {
     "birth_date": "birth_date",
@@ -75,9 +80,9 @@ def unite(work: Phase) -> None:
         is_first = is_empty(work.cursor, PROFILES)
         for least, most in pairwise(bounds):
             part = least, most - 1
-            arrived = [
-                read_arrivals(work, table, marks[table], part) for table, count in changed.items() if count
-            ]
+            arrived = read_all_arrivals(
+                work, {table: marks[table] for table in changed if changed[table]}, part
+            )
             gone = departures.filter(pl.col("profile_key").is_between(*part))
             write_changes(work, profile_changes(pl.concat(arrived), gone), is_first)
     work.refresh_statistics(PROFILES)
@@ -92,7 +97,20 @@ def count_changed(work: Phase, table: str, mark: int) -> int:
     return work.cursor.fetchone()[0]
 
 
-def read_arrivals(work: Phase, table: str, mark: int, part: tuple[int, int]) -> "pl.DataFrame":
+def read_all_arrivals(work: Phase, marks: dict[str, int], part: tuple[int, int]) -> "list[pl.DataFrame]":
+    """What read_arrivals gives of each source; of many records over READERS connections."""
+    if work.rows_in < MANY:
+        return [read_arrivals(work.cursor, table, mark, part) for table, mark in marks.items()]
+
+    def read(source: tuple[str, int]) -> "pl.DataFrame":
+        with connect() as connection, connection.cursor() as cursor:
+            return read_arrivals(cursor, *source, part)
+
+    with ThreadPoolExecutor(READERS) as readers:
+        return list(readers.map(read, marks.items()))
+
+
+def read_arrivals(cursor: Cursor, table: str, mark: int, part: tuple[int, int]) -> "pl.DataFrame":
     """What is matched of the live records of a source that came after the mark, of a range of profiles."""
     import polars as pl
 
@@ -102,7 +120,7 @@ def read_arrivals(work: Phase, table: str, mark: int, part: tuple[int, int]) -> 
         "and profile_key between %s and %s"
     ).format(columns, Identifier(table))
     schema = {"profile_key": pl.Int64} | dict.fromkeys(MATCHED.values(), pl.String)
-    return copy_out(work.cursor, query, schema, (mark, *part))
+    return copy_out(cursor, query, schema, (mark, *part))
 
 
 def read_departures(work: Phase, mark: int) -> "pl.DataFrame":

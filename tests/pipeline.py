@@ -328,6 +328,17 @@ def check_laws(pipeline: Pipeline) -> None:
         )
         == []
     )
+    # What customers are made of is counted as it is.
+    assert (
+        difference(
+            pipeline,
+            "select source_mask, record_count::integer, count(*) from (select global_customer_id, "
+            "bit_or(source_bit) as source_mask, count(*) as record_count from identity.memberships "
+            "inner join raw.sources using (source_number) group by 1) as made_of group by 1, 2",
+            "select * from gold.customer_composition_totals where customer_count <> 0",
+        )
+        == []
+    )
     # 3: an id is live, or leads to a live one, or is closed.
     assert (
         difference(

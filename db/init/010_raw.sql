@@ -18,12 +18,19 @@ create table if not exists raw.sources (
 alter table raw.sources
 add column if not exists source_number smallint unique
 generated always as identity;
+alter table raw.sources
+add column if not exists source_bit bigint
+generated always as (
+    case when source_number <= 63 then 1::bigint << (source_number - 1) else 0 end
+) virtual;
 comment on table raw.sources is
 'One row per source system: the mapping of ingestion/sources.toml, for the phases after ingestion';
 comment on column raw.sources.attributes is
 '{canonical attribute: [field, ...]}; several fields are joined by a space';
 comment on column raw.sources.day_first is
 'Whether 03/04/2020 is the third of April in this source';
+comment on column raw.sources.source_bit is
+'Stands for the source in identity.customers.source_mask; a 64th source has none and is not in the match rates';
 comment on column raw.sources.region is
 'Country of phone numbers without a country code; null: MDM_DEFAULT_REGION';
 

@@ -35,18 +35,18 @@ create or replace function staging.create_source_table(table_name text)
 returns void
 language plpgsql
 as $function$
+declare
+    profile_key constant text :=
+    'profile_key bigint not null generated always as (staging.profile_key('
+    'record_key, email, phone, given_name, family_name, birth_date, '
+    'address_key, city_key, postal_code, national_id)) stored';
 begin
     execute format(
         $ddl$
         create table if not exists staging.%1$I (
             record_key bigint primary key,
             event_ts timestamptz not null,
-            profile_key bigint not null generated always as (
-                staging.profile_key(
-                    record_key, email, phone, given_name, family_name, birth_date,
-                    address_key, city_key, postal_code, national_id
-                )
-            ) stored,
+            %2$s,
             run_id integer not null,
             object_id integer not null,
             line_number integer not null,
@@ -68,23 +68,14 @@ begin
             issues jsonb
         )
         $ddl$,
-        table_name
+        table_name,
+        profile_key
     );
     execute format(
-        $ddl$
-        alter table staging.%I
-        add column if not exists profile_key bigint not null
-        generated always as (
-            staging.profile_key(
-                record_key, email, phone, given_name, family_name, birth_date,
-                address_key, city_key, postal_code, national_id
-            )
-        ) stored
-        $ddl$,
-        table_name
+        'alter table staging.%I add column if not exists %s', table_name, profile_key
     );
     perform identity.index_run_id(format('staging.%I', table_name)::regclass);
-    -- The records of a profile are found by identity.customer_identity_map.
+    -- The records of a profile are found by identity.memberships.
     execute format('drop index if exists staging.%I', table_name || '_profile_key');
     execute format(
         'comment on table staging.%I is %L',
@@ -172,11 +163,7 @@ declare
         0
     );
 begin
-    if (
-        select pg_class.relkind <> 'r'
-        from pg_class
-        where pg_class.oid = to_regclass('staging.identity_inputs')
-    ) is distinct from false then
+    if not identity.is_still_table('staging.identity_inputs') then
         return;
     end if;
     alter table staging.identity_inputs rename to united_records;

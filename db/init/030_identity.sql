@@ -48,6 +48,8 @@ create table if not exists identity.customers (
     created_run_id integer not null,
     run_id integer not null,
     created_at timestamptz not null default now(),
+    source_mask bigint not null default 0,
+    profile_count integer,
     check ((status = 'merged') = (merged_into is not null)),
     check ((status = 'live') = (record_count > 0))
 );
@@ -79,10 +81,7 @@ comment on column identity.memberships.home_customer_id is
 -- The map was a table once, with a copy of what source and record are called.
 do $migration$
 begin
-    if (
-        select pg_class.relkind <> 'r' from pg_class
-        where pg_class.oid = to_regclass('identity.customer_identity_map')
-    ) is distinct from false then
+    if not identity.is_still_table('identity.customer_identity_map') then
         return;
     end if;
     insert into identity.memberships
@@ -104,6 +103,44 @@ begin
     analyze identity.memberships;
 end
 $migration$;
+
+-- What a customer is made of was counted by phase 10 once, in a table of its own.
+do $migration$
+begin
+    if exists (
+        select from pg_attribute
+        where attrelid = 'identity.customers'::regclass and attname = 'source_mask'
+    ) then
+        return;
+    end if;
+    alter table identity.customers
+    add column source_mask bigint not null default 0,
+    add column profile_count integer;
+    update identity.customers
+    set
+        source_mask = made_of.source_mask,
+        profile_count = made_of.profile_count
+    from (
+        select
+            memberships.global_customer_id,
+            coalesce(bit_or(sources.source_bit), 0) as source_mask,
+            case
+                when count(*) >= 20 then count(distinct memberships.profile_key)
+            end as profile_count
+        from identity.memberships
+        left join raw.sources
+            on memberships.source_number = sources.source_number
+        group by memberships.global_customer_id
+    ) as made_of
+    where customers.global_customer_id = made_of.global_customer_id;
+end
+$migration$;
+comment on column identity.customers.source_mask is
+'The sources of its records, as a sum of raw.sources.source_bit';
+comment on column identity.customers.profile_count is
+'Distinct profiles among its records; counted for customers of 20 records and more';
+create index if not exists customers_profile_count
+on identity.customers (profile_count desc) where profile_count is not null;
 
 create index if not exists memberships_global_customer_id
 on identity.memberships (global_customer_id);

@@ -151,10 +151,7 @@ comment on column staging.compared_pairs.rules is
 -- The pairs once stood in two tables, one with a column for each number, the other with a copy of those that merge.
 do $migration$
 begin
-    if (
-        select pg_class.relkind <> 'r' from pg_class
-        where pg_class.oid = to_regclass('staging.identity_match_candidates')
-    ) is distinct from false then
+    if not identity.is_still_table('staging.identity_match_candidates') then
         return;
     end if;
     insert into staging.compared_pairs

@@ -290,10 +290,7 @@ on gold.customer_changes (global_customer_id, event_seq);
 -- The events once held a copy of both versions.
 do $migration$
 begin
-    if (
-        select pg_class.relkind <> 'r' from pg_class
-        where pg_class.oid = to_regclass('gold.customer_change_events')
-    ) is distinct from false then
+    if not identity.is_still_table('gold.customer_change_events') then
         return;
     end if;
     insert into gold.customer_changes (

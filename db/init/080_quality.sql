@@ -116,27 +116,6 @@ begin
 end
 $function$;
 
-create table if not exists gold.quality_sources (
-    source_system text primary key,
-    bit smallint not null unique check (bit between 0 and 62)
-);
-comment on table gold.quality_sources is
-'One row per source and its bit in gold.customer_composition; a 64th source has none and is not in the match rates';
-
-create table if not exists gold.customer_composition (
-    global_customer_id uuid primary key,
-    source_mask bigint not null,
-    record_count integer not null,
-    profile_count integer
-);
-comment on table gold.customer_composition is
-'One row per live customer as last counted: its records and the sources they are from';
-comment on column gold.customer_composition.profile_count is
-'Distinct profiles among the records; counted for customers of 20 records and more';
-create index if not exists customer_composition_profile_count
-on gold.customer_composition (profile_count desc)
-where profile_count is not null;
-
 create table if not exists gold.customer_composition_totals (
     source_mask bigint not null,
     record_count integer not null,
@@ -145,6 +124,71 @@ create table if not exists gold.customer_composition_totals (
 );
 comment on table gold.customer_composition_totals is
 'One row per combination of sources and number of records: how many customers, exactly';
+comment on column gold.customer_composition_totals.source_mask is
+'A sum of raw.sources.source_bit';
+
+-- Keep the totals right when customers that are counted change: phase 10 counts
+-- those of later runs than its mark.
+create or replace function gold.recount_replaced_customers()
+returns trigger
+language plpgsql
+as $function$
+begin
+    insert into gold.customer_composition_totals as total
+    select
+        changes.source_mask,
+        changes.record_count,
+        sum(changes.customer_count) as customer_count
+    from (
+        select replaced.source_mask, replaced.record_count, replaced.run_id, -1 as customer_count
+        from replaced
+        union all
+        select written.source_mask, written.record_count, written.run_id, 1 as customer_count
+        from written
+    ) as changes
+    inner join identity.ingestion_watermarks as watermarks
+        on
+            watermarks.phase = 'run_quality_metrics'
+            and watermarks.upstream = 'identity.customers'
+            and changes.run_id <= watermarks.run_id
+    where changes.record_count > 0
+    group by changes.source_mask, changes.record_count
+    having sum(changes.customer_count) <> 0
+    on conflict (source_mask, record_count) do update
+        set customer_count = total.customer_count + excluded.customer_count;
+    return null;
+end
+$function$;
+create or replace trigger recount_replaced
+after update on identity.customers
+referencing old table as replaced new table as written
+for each statement execute function gold.recount_replaced_customers();
+
+-- Their sources had other bits once, and phase 10 a table of what it had counted.
+do $migration$
+begin
+    if to_regclass('gold.customer_composition') is null then
+        return;
+    end if;
+    truncate gold.customer_composition_totals;
+    insert into gold.customer_composition_totals (source_mask, record_count, customer_count)
+    select
+        customers.source_mask,
+        customers.record_count,
+        count(*) as customer_count
+    from identity.customers
+    inner join identity.ingestion_watermarks as watermarks
+        on
+            watermarks.phase = 'run_quality_metrics'
+            and watermarks.upstream = 'identity.customers'
+            and customers.run_id <= watermarks.run_id
+    where customers.record_count > 0
+    group by customers.source_mask, customers.record_count;
+    -- Made again below.
+    drop view if exists gold.steward_review_queue;
+    drop table gold.customer_composition, gold.quality_sources;
+end
+$migration$;
 
 create table if not exists gold.match_confidence_metrics (
     run_id integer not null,
@@ -782,17 +826,15 @@ large_items as (
             large.profile_count
         ) as item
     from (
-        select composition.*
-        from gold.customer_composition as composition
+        select customers.*
+        from identity.customers
         cross join unusual_size
-        where composition.profile_count > unusual_size.profile_count
-        order by composition.profile_count desc, composition.global_customer_id
+        where customers.profile_count > unusual_size.profile_count
+        order by customers.profile_count desc, customers.global_customer_id
         limit 50
     ) as large
-    inner join identity.customers
-        on large.global_customer_id = customers.global_customer_id
     left join gold.pipeline_runs as runs
-        on customers.run_id = runs.run_id
+        on large.run_id = runs.run_id
 ),
 
 shared_items as (

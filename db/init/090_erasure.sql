@@ -914,6 +914,8 @@ begin
     set
         status = 'closed',
         record_count = 0,
+        source_mask = 0,
+        profile_count = null,
         run_id = this_run
     where customers.global_customer_id = live_id;
     update identity.customer_id_lineage as lineage

@@ -78,11 +78,11 @@ def test_json_lines_come_out_as_they_are_but_for_white_space(cursor):
 
 
 def test_rows_of_a_first_load_need_no_marks_by_their_readers(database, cursor):
-    rows = pl.DataFrame({"source_system": ["crm"], "bit": [0]})
-    for expected in (1, 0):
-        with bulk_load(cursor, "gold.quality_sources"):
-            copy_in(cursor, "gold.quality_sources", rows)
-        cursor.execute("analyze gold.quality_sources")
-        cursor.execute("select relallvisible from pg_class where oid = 'gold.quality_sources'::regclass")
+    table = "gold.customer_composition_totals"
+    for source_mask, expected in ((1, 1), (2, 0)):
+        with bulk_load(cursor, table):
+            rows = {"source_mask": [source_mask], "record_count": [1], "customer_count": [1]}
+            copy_in(cursor, table, pl.DataFrame(rows))
+        cursor.execute(f"analyze {table}")
+        cursor.execute("select relallvisible from pg_class where oid = %s::regclass", (table,))
         assert cursor.fetchone() == (expected,)
-        rows = pl.DataFrame({"source_system": ["web"], "bit": [1]})

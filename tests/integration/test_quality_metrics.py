@@ -49,10 +49,11 @@ def deliver(database, source, record_id, run_id, day, is_deleted=False, **values
 def belong(database, customer, run_id, *records):
     """The records are this customer, as phase 6 leaves it."""
     database.execute(
-        "insert into identity.customers (global_customer_id, status, record_count, created_run_id, run_id) "
-        "values (%s, 'live', %s, %s, %s) on conflict (global_customer_id) do update "
-        "set record_count = excluded.record_count, run_id = excluded.run_id",
-        (customer, len(records), run_id, run_id),
+        "insert into identity.customers (global_customer_id, status, record_count, created_run_id, run_id, "
+        "source_mask) select %s, 'live', %s, %s, %s, bit_or(source_bit) from raw.sources "
+        "where source_system = any(%s) on conflict (global_customer_id) do update set record_count = "
+        "excluded.record_count, source_mask = excluded.source_mask, run_id = excluded.run_id",
+        (customer, len(records), run_id, run_id, [source for source, _ in records]),
     )
     for source, record_id in records:
         database.execute(

@@ -2,7 +2,15 @@
 
 import polars as pl
 
-from identity.assignment import assign, changed_customers, founded_ids, merges, splits
+from identity.assignment import (
+    LARGE_CUSTOMER,
+    assign,
+    changed_customers,
+    compositions,
+    founded_ids,
+    merges,
+    splits,
+)
 
 A, B = "a" * 32, "b" * 32
 
@@ -82,4 +90,20 @@ def test_a_customer_without_records_is_merged_or_closed():
         A: ("live", None, 2),
         B: ("merged", A, 0),
         "c" * 32: ("closed", None, 0),
+    }
+
+
+def test_what_a_customer_is_made_of():
+    small = [(1, 1, 1, 11), (2, 1, 3, 12), (3, 1, 3, 12), (4, 4, 64, 13)]
+    large = [(100 + number, 100, 2, number // 2) for number in range(LARGE_CUSTOMER)]
+    members = pl.DataFrame(
+        small + large, schema=["record_key", "cluster", "source_number", "profile_key"], orient="row"
+    )
+    made = assign(members, registry(), nobody)
+    made_of = compositions(members, made, {1: 1, 2: 2, 3: 4, 64: 0})
+    owner = owners(made)
+    assert {row[0]: row[1:] for row in made_of.rows()} == {
+        owner[1]: (1 | 4, None),
+        owner[4]: (0, None),
+        owner[100]: (2, LARGE_CUSTOMER // 2),
     }
