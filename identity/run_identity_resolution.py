@@ -306,13 +306,19 @@ def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolutio
     former = former_members(records)
     known = pl.concat([former[name].alias("customer") for name in ("old_customer", "home_customer")]).unique()
     assignment = assign(moves, registry(work, known), lambda ids: living(work, ids))
-    changed = changed_customers(moves, assignment, withdrawn)
-    write_memberships(work, moves, assignment)
     work.cursor.execute("select source_number, source_bit from raw.sources")
-    made_of = compositions(moves, assignment, dict(work.cursor.fetchall()))
-    changed = changed.join(made_of, on="global_customer_id", how="left", maintain_order="left").with_columns(
-        pl.col("source_mask").fill_null(0), run_id=pl.lit(work.run_id), created_run_id=pl.lit(work.run_id)
-    )
+    source_bits = dict(work.cursor.fetchall())
+    # The cursor is the writer's until it is done.
+    with ThreadPoolExecutor(1) as writer:
+        writing = writer.submit(write_memberships, work, moves, assignment)
+        changed = changed_customers(moves, assignment, withdrawn)
+        made_of = compositions(moves, assignment, source_bits)
+        changed = changed.join(
+            made_of, on="global_customer_id", how="left", maintain_order="left"
+        ).with_columns(
+            pl.col("source_mask").fill_null(0), run_id=pl.lit(work.run_id), created_run_id=pl.lit(work.run_id)
+        )
+        writing.result()
     write_rows(work, CUSTOMERS, [changed], "update_customers")
     write_merges(work, moves, assignment, merges(assignment))
     copy_in(
@@ -368,7 +374,7 @@ def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignmen
         return (
             part.join(assignment.clusters.select("cluster", "customer"), on="cluster", how="left")
             .filter(has_moved)
-            .sort("record_key")
+            .sort("customer", "record_key")
             .select(
                 "record_key",
                 "profile_key",

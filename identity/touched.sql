@@ -35,35 +35,30 @@ where not exists (
 -- one is touched as a changed record. A pair of known profiles that was weighed
 -- anew may change what holds together on both sides.
 create temp table weighed_pairs on commit drop as
+with newborn as (
+    select match_profiles.profile_key
+    from staging.match_profiles
+    where match_profiles.run_id > %(profile_mark)s
+)
+
 select
     candidates.left_profile_key,
     candidates.right_profile_key,
     decided.is_merging
 from staging.compared_pairs as candidates
-cross join lateral (
-    select
-        candidates.match_decision = 'AUTO_MERGE'
-        or (%(merge_flagged)s and candidates.match_decision = 'FLAG_REVIEW') as is_merging
-) as decided
+cross join
+    lateral (
+        select
+            candidates.match_decision = 'AUTO_MERGE'
+            or (%(merge_flagged)s and candidates.match_decision = 'FLAG_REVIEW') as is_merging
+    ) as decided
 where
     candidates.run_id > %(mark)s
     and (
         decided.is_merging
         or (
-            exists (
-                select 1
-                from staging.match_profiles
-                where
-                    match_profiles.profile_key = candidates.left_profile_key
-                    and match_profiles.run_id <= %(profile_mark)s
-            )
-            and exists (
-                select 1
-                from staging.match_profiles
-                where
-                    match_profiles.profile_key = candidates.right_profile_key
-                    and match_profiles.run_id <= %(profile_mark)s
-            )
+            candidates.left_profile_key not in (select newborn.profile_key from newborn)
+            and candidates.right_profile_key not in (select newborn.profile_key from newborn)
         )
     );
 
@@ -90,9 +85,10 @@ with not_merging as materialized (
 kept_apart as materialized (
     select memberships.global_customer_id
     from identity.refused_links
-    cross join unnest(
-        array[refused_links.left_profile_key, refused_links.right_profile_key]
-    ) as side (profile_key)
+    cross join
+        unnest(
+            array[refused_links.left_profile_key, refused_links.right_profile_key]
+        ) as side (profile_key)
     inner join identity.memberships
         on side.profile_key = memberships.profile_key
     where exists (select 1 from not_merging)

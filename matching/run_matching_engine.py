@@ -80,13 +80,18 @@ def match(work: Phase, retrain: bool = False) -> None:
     alive = pl.DataFrame({"profile_key": profiles.keys})
     for side in ("left_key", "right_key"):
         pairs = pairs.join(alive, left_on=side, right_on="profile_key", how="semi", maintain_order="left")
-    if reason is not None:
-        model, compared = make_version(work, reason, profiles, pairs, junk)
-        work.cursor.execute(f"truncate {COMPARED}")
-    else:
-        model, compared = current_version(work, profiles, pairs, junk)
-        run_file(work.cursor, HERE / "withdraw_candidates.sql", {"run_id": work.run_id, "mark": mark})
-    score_pairs(work, model, compared, pairs, afresh=reason is not None)
+    with ThreadPoolExecutor(1) as aside:
+        if reason is not None:
+            model, compared = make_version(work, reason, profiles, pairs, junk)
+            drawing = aside.submit(draw_weights, model, work.detail["model_version"], work.run_id)
+            work.cursor.execute(f"truncate {COMPARED}")
+        else:
+            model, compared = current_version(work, profiles, pairs, junk)
+            drawing = None
+            run_file(work.cursor, HERE / "withdraw_candidates.sql", {"run_id": work.run_id, "mark": mark})
+        score_pairs(work, model, compared, pairs, afresh=reason is not None)
+        if drawing:
+            drawing.result()
     work.refresh_statistics(COMPARED)
     # What is compared waits no longer.
     work.cursor.execute(f"truncate {BLOCKED}")
@@ -183,10 +188,9 @@ def shared_values(work: Phase) -> dict[str, list[str]]:
 
 def make_version(work: Phase, reason: str, profiles, pairs, junk: dict[str, list[str]]):
     """Train a new version of the model, store it as the current one; returns (model, the pairs as
-    compared in training). Its weights are drawn to the lake as reports/run=NNNNNN/match_weights.svg."""
+    compared in training)."""
     from matching.model import ModelError, read_model
     from matching.training import train_and_compare
-    from matching.weights_chart import weights_chart
 
     try:
         declared = read_model()
@@ -212,10 +216,15 @@ def make_version(work: Phase, reason: str, profiles, pairs, junk: dict[str, list
     (version,) = work.cursor.fetchone()
     work.detail["model_version"] = version
     work.detail["model"] = f"new version {version} ({'trained' if trained else 'written defaults'}): {reason}"
-    chart = weights_chart(model, f"Match weights, model version {version}")
-    key = f"reports/run={work.run_id:06d}/match_weights.svg"
-    Lake.from_settings().put(key, chart.encode(), "image/svg+xml")
     return model, compared
+
+
+def draw_weights(model, version: int, run_id: int) -> None:
+    """Draw the weights of a version to the lake, as reports/run=NNNNNN/match_weights.svg."""
+    from matching.weights_chart import weights_chart
+
+    chart = weights_chart(model, f"Match weights, model version {version}")
+    Lake.from_settings().put(f"reports/run={run_id:06d}/match_weights.svg", chart.encode(), "image/svg+xml")
 
 
 def current_version(work: Phase, profiles, pairs, junk: dict[str, list[str]]):

@@ -71,11 +71,15 @@ language sql immutable strict parallel safe
 return hashtextextended(source_system || chr(31) || record_id, 0);
 
 -- Whether something that is a view today still stands as the table it once was.
-create or replace function identity.is_still_table(name text)
+create or replace function identity.is_still_table(table_name text)
 returns boolean
 language sql stable
 return exists (
-    select from pg_class where pg_class.oid = to_regclass(name) and pg_class.relkind = 'r'
+    select 1
+    from pg_class
+    where
+        pg_class.oid = to_regclass(is_still_table.table_name)
+        and pg_class.relkind = 'r'
 );
 
 -- The index by which the rows of the last runs are found, <table>_run_id. Runs only grow, so a summary of a few

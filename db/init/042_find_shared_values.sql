@@ -235,7 +235,7 @@ begin
                 name_count = excluded.name_count,
                 top_name_share = excluded.top_name_share,
                 run_id = excluded.run_id;
-        if not is_first_load then
+        if not is_first_load and exists (select 1 from changed_values) then
             execute format(
                 $sql$
                 create temp table wanted_profiles on commit drop as

@@ -765,6 +765,7 @@ unusual_size as (
                 )
             / sum(sum(totals.customer_count)) over () as share_up_to
         from gold.customer_composition_totals as totals
+        where totals.customer_count > 0
         group by totals.record_count
     ) as sizes
     where sizes.share_up_to >= 0.999

@@ -3,7 +3,7 @@
 import pytest
 
 from db import schema
-from tests.pipeline import record
+from tests.pipeline import check_laws, record
 
 ASTRID = {"name": "Astrid Holm", "email": "astrid.holm@example.org"}
 PHONE = {"phone": "+1 212 736 5004"}
@@ -57,3 +57,32 @@ def test_former_tables_become_the_views_they_were(lived):
     lived.deliver(record("desk:2", "2026-01-03", **ASTRID))
     lived.run()
     assert lived.together("desk:1", "desk:2")
+
+
+def test_what_customers_are_made_of_is_counted_anew(lived):
+    def counted() -> list[list[tuple]]:
+        return [
+            lived.query(
+                "select global_customer_id, source_mask, profile_count from identity.customers order by 1"
+            ),
+            lived.query(
+                "select * from gold.customer_composition_totals where customer_count <> 0 order by 1, 2"
+            ),
+        ]
+
+    before = counted()
+    assert all(before)
+    lived.database.execute(
+        "alter table identity.customers drop column source_mask cascade, drop column profile_count; "
+        "drop trigger recount_replaced on identity.customers; "
+        "create table gold.customer_composition (global_customer_id uuid primary key); "
+        "create table gold.quality_sources (source_system text primary key, bit smallint); "
+        "update gold.customer_composition_totals set source_mask = source_mask * 8; "
+        "delete from gold.schema_files"
+    )
+    with lived.database.connect() as connection, connection.cursor() as cursor:
+        schema.apply(cursor)
+    assert counted() == before
+    lived.deliver(record("desk:1", "2026-01-03", **PHONE))
+    lived.run()
+    check_laws(lived)
