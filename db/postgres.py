@@ -263,11 +263,18 @@ def _as_wanted(cursor: Cursor, table: str, frame: "pl.DataFrame") -> "list[pl.Ex
             # The version of the binary format, then the text.
             column = "\x01" + column.cast(pl.String)
         elif kind == "uuid" and given == pl.String:
-            column = column.str.replace_all("-", "", literal=True).str.decode("hex")
+            column = uuid_bytes(name)
         elif kind not in ("uuid", "bytea"):
             column = column.cast(pl.String)
         expressions.append(column)
     return expressions
+
+
+def uuid_bytes(column: str) -> "pl.Expr":
+    """A column of UUIDs as text in the form COPY sends them."""
+    import polars as pl
+
+    return pl.col(column).str.replace_all("-", "", literal=True).str.decode("hex")
 
 
 class _Stream(io.RawIOBase):

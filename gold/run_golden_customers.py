@@ -31,6 +31,7 @@ from db.postgres import (
     estimated_rows,
     run_file,
     table_identifier,
+    uuid_bytes,
 )
 
 if TYPE_CHECKING:
@@ -240,9 +241,7 @@ def _write(
     """Of each table delete the old rows, by their address, and load the new ones."""
     import polars as pl
 
-    ids = customers.select(
-        "customer", pl.col("global_customer_id").str.replace_all("-", "", literal=True).str.decode("hex")
-    )
+    ids = customers.select("customer", uuid_bytes("global_customer_id"))
     for table, old, new in changes:
         if old.height:
             work.cursor.execute(

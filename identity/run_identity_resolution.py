@@ -28,6 +28,7 @@ from db.postgres import (
     page_ranges,
     prefer_lookups,
     run_file,
+    uuid_bytes,
 )
 from db.settings import settings
 
@@ -300,7 +301,8 @@ def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolutio
 
     from identity.assignment import assign, changed_customers, compositions, former_members, merges, splits
 
-    moves = records.join(resolution.records, on="record_key").sort("record_key")
+    # Those of a cluster side by side: so they will be read.
+    moves = records.join(resolution.records, on="record_key").sort("cluster", "record_key")
     run_file(work.cursor, HERE / "withdrawn_records.sql", parameters)
     withdrawn = [customer for (customer,) in work.cursor.fetchall()]
     former = former_members(records)
@@ -370,17 +372,18 @@ def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignmen
     if "old_customer" not in moves.columns:
         has_moved, home = pl.lit(True), pl.lit(None, pl.String)
 
+    customers = assignment.clusters.select("cluster", "customer", id=uuid_bytes("customer"))
+
     def rows(part: "pl.DataFrame") -> "pl.DataFrame":
         return (
-            part.join(assignment.clusters.select("cluster", "customer"), on="cluster", how="left")
+            part.join(customers, on="cluster", how="left", maintain_order="left")
             .filter(has_moved)
-            .sort("customer", "record_key")
             .select(
                 "record_key",
                 "profile_key",
                 pl.lit(work.run_id).alias("run_id"),
                 "match_confidence",
-                pl.col("customer").alias("global_customer_id"),
+                pl.col("id").alias("global_customer_id"),
                 home.alias("home_customer_id"),
                 "assigned_by",
                 "source_number",
