@@ -11,14 +11,14 @@ cross join
     lateral (
         select changes.new_version
         from gold.customer_changes as changes
-        where
-            changes.global_customer_id = working_customers.global_customer_id
-            -- Asked once: the first time there is nothing to look up.
-            and exists (select from gold.customer_changes)
+        where changes.global_customer_id = working_customers.global_customer_id
         order by changes.event_seq desc
         limit 1
     ) as last_changes
-where last_changes.new_version is not null;
+where
+    last_changes.new_version is not null
+    -- Asked once: the first time there is nothing to look up.
+    and exists (select from gold.customer_changes);
 
 analyze believed;
 

@@ -1,32 +1,29 @@
 -- One row per customer and version: versions that no longer hold are closed, new ones opened.
 
--- The last version of each, beside the golden record that stands; looked up one by one, so the cost follows the
--- customers and not their history.
+-- The last version of each that has one; looked up one by one, so the cost follows the customers and not their
+-- history.
 create temp table last_versions on commit drop as
 select
     working_customers.global_customer_id,
-    customers.updated_at,
     history.row_address,
+    history.version,
     history.valid_from,
-    history.valid_to,
-    coalesce(history.version, 0) as version
+    history.valid_to
 from gold.working_customers
-left join gold.dim_customers as customers
-    on working_customers.global_customer_id = customers.global_customer_id
-left join lateral (
-    select
-        versions.ctid as row_address,
-        versions.version,
-        versions.valid_from,
-        versions.valid_to
-    from gold.dim_customers_history as versions
-    where
-        versions.global_customer_id = working_customers.global_customer_id
-        -- Asked once: the first time there is nothing to look up.
-        and exists (select from gold.dim_customers_history)
-    order by versions.version desc
-    limit 1
-) as history on true;
+cross join
+    lateral (
+        select
+            versions.ctid as row_address,
+            versions.version,
+            versions.valid_from,
+            versions.valid_to
+        from gold.dim_customers_history as versions
+        where versions.global_customer_id = working_customers.global_customer_id
+        order by versions.version desc
+        limit 1
+    ) as history
+-- Asked once: the first time there is nothing to look up.
+where exists (select from gold.dim_customers_history);
 
 analyze last_versions;
 
@@ -34,7 +31,7 @@ update gold.dim_customers_history as history
 set
     -- A customer who is gone left dim_customers at the time of phase 7.
     valid_to = coalesce(
-        last_versions.updated_at,
+        customers.updated_at,
         greatest(
             (
                 select marks.updated_at
@@ -48,7 +45,7 @@ set
     ),
     closed_run_id = %(run_id)s,
     merged_into = case
-        when last_versions.updated_at is null
+        when customers.updated_at is null
             then (
                 select registry.merged_into
                 from identity.customers as registry
@@ -56,10 +53,12 @@ set
             )
     end
 from last_versions
+left join gold.dim_customers as customers
+    on last_versions.global_customer_id = customers.global_customer_id
 where
     history.ctid = last_versions.row_address
     and last_versions.valid_to is null
-    and last_versions.valid_from is distinct from last_versions.updated_at;
+    and last_versions.valid_from is distinct from customers.updated_at;
 
 insert into gold.dim_customers_history (
     global_customer_id,
@@ -80,7 +79,7 @@ insert into gold.dim_customers_history (
 )
 select
     customers.global_customer_id,
-    last_versions.version + 1,
+    coalesce(last_versions.version, 0) + 1,
     customers.run_id,
     customers.record_count,
     customers.source_count,
@@ -88,7 +87,7 @@ select
     customers.updated_at,
     -- The version closed just now ended where this one begins.
     case
-        when last_versions.version > 0 then coalesce(last_versions.valid_to, customers.updated_at)
+        when last_versions.version is not null then coalesce(last_versions.valid_to, customers.updated_at)
     end,
     customers.canonical_name,
     customers.canonical_email,
@@ -97,11 +96,13 @@ select
     customers.canonical_city,
     customers.canonical_postal_code,
     customers.canonical_national_id
-from last_versions
+from gold.working_customers
 inner join gold.dim_customers as customers
-    on last_versions.global_customer_id = customers.global_customer_id
+    on working_customers.global_customer_id = customers.global_customer_id
+left join last_versions
+    on working_customers.global_customer_id = last_versions.global_customer_id
 where
-    last_versions.version = 0
+    last_versions.version is null
     or last_versions.valid_to is not null
     or last_versions.valid_from <> customers.updated_at
 order by customers.global_customer_id;
