@@ -122,11 +122,14 @@ def count_records(work: Phase) -> None:
         for source in changed
         for attribute in source[3]
     ]
+    # Each attribute by one process, two at a time: what they would pass one another are all the values.
+    work.cursor.execute("set local min_parallel_table_scan_size = '1TB'")
     work.cursor.execute(
         SQL("create temp table distinct_values on commit drop as {}").format(
             SQL("\nunion all\n").join(counts or [SQL(NOTHING_COUNTED)])
         )
     )
+    work.cursor.execute("reset min_parallel_table_scan_size")
 
 
 def _changed_rows(source: tuple[str, str, int, list[str]]) -> Composed:

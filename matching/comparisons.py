@@ -74,12 +74,14 @@ def number_values(columns: list[pl.Series]) -> tuple[Values, list[np.ndarray]]:
     distinct = pl.concat([column.rename("") for column in strings]).drop_nulls().unique(maintain_order=True)
     if len(distinct) == 0:
         return Values(distinct), [np.full(len(column), MISSING, dtype=np.int32) for column in strings]
-    numbering = pl.Enum(distinct)
+    numbers = distinct.alias("value").to_frame().with_row_index("number")
     codes = [
-        column.cast(numbering).to_physical().cast(pl.Int32).fill_null(MISSING).to_numpy()
+        column.alias("value")
+        .to_frame()
+        .join(numbers, on="value", how="left", maintain_order="left")["number"]
         for column in strings
     ]
-    return Values(distinct), codes
+    return Values(distinct), [column.cast(pl.Int32).fill_null(MISSING).to_numpy() for column in codes]
 
 
 class NumberedProfiles:

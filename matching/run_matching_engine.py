@@ -173,7 +173,10 @@ def read_profiles(mark: int, junk: dict[str, list[str]], everything: bool):
             {"profile_key": pl.Int64} | dict.fromkeys(texts, pl.String),
             {"mark": mark, "everything": everything},
         )
-    profiles = profiles.with_columns(pl.coalesce("email_mailbox", "email")).sort("profile_key")
+    profiles = profiles.with_columns(pl.coalesce("email_mailbox", "email"))
+    # As phase 4 first wrote them they are in order.
+    if not profiles["profile_key"].is_sorted():
+        profiles = profiles.sort("profile_key")
     return NumberedProfiles(profiles, junk)
 
 
