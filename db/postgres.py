@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ COPY_BYTES = 1 << 20
 COPY_ROWS = 1 << 16
 # How PostgreSQL writes a timestamptz.
 TIMESTAMP = "%Y-%m-%d %H:%M:%S%.f%#z"
+# Connections opened before they are asked for.
+_ahead: list[Connection] = []
 # Tables that bulk_load has emptied in this transaction.
 _emptied: set[str] = set()
 
@@ -35,16 +37,7 @@ def connect() -> Iterator[Connection]:
     each with what to do.
     """
     with explained():
-        connection = psycopg2.connect(
-            user=settings.postgres_user,
-            password=settings.postgres_password,
-            host=settings.postgres_host,
-            port=settings.postgres_port,
-            dbname=settings.postgres_db,
-            connect_timeout=5,
-            application_name="mdm",
-            options="-c timezone=UTC",
-        )
+        connection = _ahead.pop() if _ahead else _opened()
         try:
             yield connection
             connection.commit()
@@ -54,6 +47,25 @@ def connect() -> Iterator[Connection]:
             raise
         finally:
             connection.close()
+
+
+def connect_ahead() -> None:
+    """Open what the next `connect` of this process will give, if the server answers already."""
+    with suppress(psycopg2.OperationalError):
+        _ahead.append(_opened())
+
+
+def _opened() -> Connection:
+    return psycopg2.connect(
+        user=settings.postgres_user,
+        password=settings.postgres_password,
+        host=settings.postgres_host,
+        port=settings.postgres_port,
+        dbname=settings.postgres_db,
+        connect_timeout=5,
+        application_name="mdm",
+        options="-c timezone=UTC",
+    )
 
 
 @contextmanager

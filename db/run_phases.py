@@ -1,8 +1,8 @@
 """A run: its steps in order, each script in a process of its own, all from one start of Python.
 
 Each script runs in a fork of this process exactly as `python SCRIPT` would, with its own memory, which ends with
-it. Forks are made AHEAD of their turn, and load what most phases need while another is at work, unless that ends at
-once, as in a run with nothing new. The first script that fails ends the run.
+it. Forks are made AHEAD of their turn, open their connection while another is at work, and load what most phases
+need, unless that ends at once, as in a run with nothing new. The first script that fails ends the run.
 
 Usage: python db/run_phases.py "NUMBER|TITLE|SCRIPT [ARGUMENT...]"...
 
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from db.errors import run_script
 from db.phase import close_run, join_run, open_run
+from db.postgres import connect_ahead
 from db.settings import settings
 
 LIBRARIES = ("polars", "pyarrow", "pgpq", "rapidfuzz", "scipy.sparse.csgraph")
@@ -30,9 +31,12 @@ AHEAD = 2
 
 
 class Fork:
-    """A process that runs a script when told to, and may be told to load libraries before."""
+    """A process that runs a script when told to, and may be told to load libraries before.
 
-    def __init__(self, command: str):
+    opens: whether it opens a connection while it waits.
+    """
+
+    def __init__(self, command: str, *, opens: bool = False):
         self.script, *self.arguments = command.split()
         self.is_loading = False
         sys.stdout.flush()
@@ -43,6 +47,8 @@ class Fork:
             os.close(self.tell)
             os.close(self.hear)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if opens:
+                connect_ahead()
             self._wait_and_run(told, begun)
         os.close(told)
         os.close(begun)
@@ -130,8 +136,9 @@ def main(argv: list[str] | None = None) -> int:
             announced = title
             working = ahead.popleft() if ahead else Fork(command)
             working.begin(run_id)
-            for _, _, later in steps[place + 1 + len(ahead) : place + 1 + AHEAD]:
-                ahead.append(Fork(later))
+            for number_ahead, _, later in steps[place + 1 + len(ahead) : place + 1 + AHEAD]:
+                # Before the first that has a NUMBER the stores may not answer yet, nor be meant to.
+                ahead.append(Fork(later, opens=bool(number_ahead or run_id)))
             to_load = [fork for fork in ahead if fork.is_to_load()]
             if to_load and not working.ends_within(AT_ONCE):
                 for fork in to_load:

@@ -55,18 +55,18 @@ def match(work: Phase, retrain: bool = False) -> None:
     """Compare what blocking listed since the mark; everything, under a new model version."""
     mark = work.mark(BLOCKED)
     work.advance(BLOCKED)
-    work.cursor.execute("select count(*) from staging.match_profiles where record_count > 0")
-    (profile_count,) = work.cursor.fetchone()
-    reason = reason_for_new_version(work, retrain, profile_count)
+    reason = reason_for_new_version(work, retrain)
     work.cursor.execute(f"select exists (select 1 from {BLOCKED} where run_id > %s)", (mark,))
     (has_pairs,) = work.cursor.fetchone()
-    if not profile_count or (reason is None and not has_pairs):
+    work.cursor.execute("select exists (select 1 from staging.match_profiles where record_count > 0)")
+    (has_profiles,) = work.cursor.fetchone()
+    if not has_profiles or (reason is None and not has_pairs):
         work.skip("no candidate pairs")
         return
     import polars as pl
 
     # Only with new pairs, so that a run with nothing new changes nothing.
-    reason = reason or drift_since_training(work)
+    reason = reason or growth_since_training(work) or drift_since_training(work)
     if reason is not None:
         run_file(work.cursor, HERE / "pairs_of_all_runs.sql", {"run_id": work.run_id})
         mark = 0
@@ -102,11 +102,9 @@ def configuration_hash() -> str:
     return hashlib.sha256((HERE / "model.toml").read_bytes()).hexdigest()
 
 
-def reason_for_new_version(work: Phase, retrain: bool, profile_count: int) -> str | None:
-    """Why a new version of the model is due, in plain words; None when the current one stands."""
-    work.cursor.execute(
-        "select configuration_hash, profile_count from identity.match_models where is_current"
-    )
+def reason_for_new_version(work: Phase, retrain: bool) -> str | None:
+    """Why a new version of the model is due whatever the data, in plain words; None when none is."""
+    work.cursor.execute("select configuration_hash from identity.match_models where is_current")
     current = work.cursor.fetchone()
     if current is None:
         return "there was none"
@@ -114,8 +112,18 @@ def reason_for_new_version(work: Phase, retrain: bool, profile_count: int) -> st
         return "asked for with --retrain"
     if current[0] != configuration_hash():
         return "matching/model.toml changed"
-    if profile_count > DRIFT_GROWTH * current[1]:
-        return f"the data has grown from {current[1]:,} to {profile_count:,} profiles"
+    return None
+
+
+def growth_since_training(work: Phase) -> str | None:
+    """By how much the profiles are more than those the current version was made from, if far more."""
+    work.cursor.execute(
+        "select profile_count, (select count(*) from staging.match_profiles where record_count > 0) "
+        "from identity.match_models where is_current"
+    )
+    trained_on, profile_count = work.cursor.fetchone()
+    if profile_count > DRIFT_GROWTH * trained_on:
+        return f"the data has grown from {trained_on:,} to {profile_count:,} profiles"
     return None
 
 
