@@ -7,7 +7,7 @@ number, moves the mark and leaves its receipt; then it commits. Killed before th
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ HERE = Path(__file__).resolve().parent
 # One lock for the pipeline: pg_try_advisory_lock(namespace, 0 = a phase at work).
 LOCK_NAMESPACE = 0x4D444D
 _joined_run = 0
+_on_work: Callable[[], object] | None = None
 
 
 class Phase:
@@ -78,6 +79,11 @@ class Phase:
             )
             if self.cursor.fetchone()[0]:
                 self.cursor.execute(SQL("analyze {} {}").format(table_identifier(table), some))
+
+    def has_work(self) -> None:
+        """Say, as soon as it is known, that there is something to do: then there is for the phases to come too."""
+        if _on_work:
+            _on_work()
 
     def skip(self, reason: str) -> None:
         """Say on the receipt that there was nothing to do, and why."""
@@ -171,10 +177,11 @@ def _leave_failure(
         print(f"(no receipt could be left: {type(second).__name__})", file=sys.stderr)
 
 
-def join_run(run_id: int) -> None:
-    """Make the phases of this process, and of its forks, part of a run that is open."""
-    global _joined_run
-    _joined_run = run_id
+def join_run(run_id: int, on_work: Callable[[], object] | None = None) -> None:
+    """Make the phases of this process, and of its forks, part of a run that is open. on_work: called by a phase that
+    has something to do."""
+    global _joined_run, _on_work
+    _joined_run, _on_work = run_id, on_work
 
 
 def open_run(trigger: str = "pipeline") -> int:

@@ -1,12 +1,14 @@
 """A run: its steps in order, each script in a process of its own, all from one start of Python.
 
 Each script runs in a fork of this process exactly as `python SCRIPT` would, with its own memory, which ends with
-it. Forks are made AHEAD of their turn, open their connection while another is at work, and load what most phases
-need, unless that ends at once, as in a run with nothing new. The first script that fails ends the run.
+it. Forks are made AHEAD of their turn and open their connection while another is at work. Once a script says that
+it has work, this process loads what most phases need, so that those to come need not; a run with nothing new
+loads nothing. The first script that fails ends the run.
 
 Usage: python db/run_phases.py "NUMBER|TITLE|SCRIPT [ARGUMENT...]"...
 
-Steps without a NUMBER stand before the run is opened, or after it is closed.
+Steps without a NUMBER stand before the run is opened, or after it is closed. A step with the NUMBER + goes on
+beside those after it; the run ends when it has.
 """
 
 import importlib
@@ -15,6 +17,7 @@ import runpy
 import select
 import signal
 import sys
+import warnings
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -24,55 +27,55 @@ from db.phase import close_run, join_run, open_run
 from db.postgres import connect_ahead
 from db.settings import settings
 
+# In the order in which the phases need them.
 LIBRARIES = ("polars", "pyarrow", "pgpq", "rapidfuzz", "scipy.sparse.csgraph")
-# A script that works longer than this has something to do, and so will the next ones.
-AT_ONCE = 0.15
 AHEAD = 2
+BESIDE = "+"
+BEGUN, HAS_WORK = b".", b"+"
+
+# A step: its number, its title, its script with the arguments.
+Step = tuple[str, str, str]
 
 
 class Fork:
-    """A process that runs a script when told to, and may be told to load libraries before.
+    """A process that runs a script when told to.
 
     opens: whether it opens a connection while it waits.
     """
 
     def __init__(self, command: str, *, opens: bool = False):
         self.script, *self.arguments = command.split()
-        self.is_loading = False
         sys.stdout.flush()
         sys.stderr.flush()
-        (told, self.tell), (self.hear, begun) = os.pipe(), os.pipe()
-        self.pid = os.fork()
+        (told, self.tell), (self.hear, says) = os.pipe(), os.pipe()
+        with warnings.catch_warnings():
+            # Python warns of threads. Those of the libraries sleep: nothing is computed in this process.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.pid = os.fork()
         if self.pid == 0:
             os.close(self.tell)
             os.close(self.hear)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             if opens:
                 connect_ahead()
-            self._wait_and_run(told, begun)
+            self._wait_and_run(told, says)
         os.close(told)
-        os.close(begun)
-
-    def is_to_load(self) -> bool:
-        """Whether it works in columns, rather than in SQL alone, and has not been told to load libraries yet."""
-        return not self.is_loading and "polars" in Path(self.script).read_text(encoding="utf-8")
-
-    def load(self) -> None:
-        """Let it load libraries while it waits."""
-        self.is_loading = True
-        with suppress(BrokenPipeError):
-            os.write(self.tell, b"load\n")
+        os.close(says)
 
     def begin(self, run_id: int) -> None:
         """Let it run its script, as part of a run if there is one open; returns when it does, or has been ended."""
         with suppress(BrokenPipeError):
-            os.write(self.tell, b"%d\n" % run_id)
+            os.write(self.tell, b"%d" % run_id)
         os.close(self.tell)
         os.read(self.hear, 1)
 
-    def ends_within(self, seconds: float) -> bool:
-        """Whether it ends so soon."""
-        return bool(select.select([self.hear], [], [], seconds)[0])
+    def has_work(self) -> bool:
+        """Whether it says that it has work before it ends; waits for the one or the other."""
+        return os.read(self.hear, 1) == HAS_WORK
+
+    def has_ended(self) -> bool:
+        """Whether it has ended, or is about to."""
+        return bool(select.select([self.hear], [], [], 0)[0]) and not os.read(self.hear, 1)
 
     def end(self) -> int:
         """Wait for its end; returns its exit code, or 128 + its signal."""
@@ -86,22 +89,20 @@ class Fork:
         os.close(self.tell)
         self.end()
 
-    def _wait_and_run(self, told: int, begun: int) -> None:
+    def stop(self) -> None:
+        """End it in the middle of its work."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+        self.end()
+
+    def _wait_and_run(self, told: int, says: int) -> None:
         code = 1
         try:
-            run_id = 0
-            with os.fdopen(told) as lines:
-                for line in lines:
-                    if line != "load\n":
-                        run_id = int(line)
-                        break
-                    for library in LIBRARIES:
-                        importlib.import_module(library)
-                else:
-                    os._exit(0)
-            os.write(begun, b".")
-            if run_id:
-                join_run(run_id)
+            run_id = os.read(told, 32)
+            if not run_id:
+                os._exit(0)
+            os.write(says, BEGUN)
+            join_run(int(run_id), lambda: os.write(says, HAS_WORK))
             sys.argv = [self.script, *self.arguments]
             if settings.mdm_quiet:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -119,6 +120,44 @@ class Fork:
                 os._exit(code)
 
 
+class Ahead:
+    """The forks made ahead of their turn, and the libraries that are still to be loaded for those to come."""
+
+    def __init__(self) -> None:
+        self.forks: deque[Fork] = deque()
+        self.to_load: deque[str] | None = None  # None: nobody has said yet that there is work
+
+    def next(self, command: str) -> Fork:
+        """The process of the step whose turn it is."""
+        return self.forks.popleft() if self.forks else Fork(command)
+
+    def get_ready(self, working: Fork, later: list[Step], is_open: bool) -> None:
+        """Prepare for the steps to come while one is at work. is_open: whether there is a run open."""
+        self._make_forks(later, is_open)
+        loads = any(works_in_columns(command) for _, _, command in later)
+        if self.to_load is None and loads and working.has_work():
+            self.to_load = deque(LIBRARIES)
+            self.dismiss()
+        while self.to_load and loads and not working.has_ended():
+            importlib.import_module(self.to_load.popleft())
+        self._make_forks(later, is_open)
+
+    def _make_forks(self, later: list[Step], is_open: bool) -> None:
+        for number, _, command in later[len(self.forks) : AHEAD]:
+            # Before the first that has a NUMBER the stores may not answer yet, nor be meant to.
+            self.forks.append(Fork(command, opens=bool(number or is_open)))
+
+    def dismiss(self) -> None:
+        """Let all end without a turn; the last first: each holds an end of the pipes of those made before it."""
+        while self.forks:
+            self.forks.pop().dismiss()
+
+
+def works_in_columns(command: str) -> bool:
+    """Whether a script works in columns, rather than in SQL alone."""
+    return "polars" in Path(command.split()[0]).read_text(encoding="utf-8")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the given steps; open a run before the first that has a NUMBER, close it after the last."""
     steps = [tuple(step.split("|")) for step in (sys.argv[1:] if argv is None else argv)]
@@ -126,33 +165,34 @@ def main(argv: list[str] | None = None) -> int:
     importlib.import_module("db.lake")  # several scripts need it, at once
     last = max((place for place, (number, *_) in enumerate(steps) if number), default=-1)
     run_id, announced = 0, None
-    ahead: deque[Fork] = deque()
+    ahead, beside = Ahead(), []
     try:
         for place, (number, title, command) in enumerate(steps):
             if number and not run_id:
                 run_id = open_run()
-            if number and title != announced and not settings.mdm_quiet:
-                print(f"Phase {number}: {title}", flush=True)
-            announced = title
-            working = ahead.popleft() if ahead else Fork(command)
-            working.begin(run_id)
-            for number_ahead, _, later in steps[place + 1 + len(ahead) : place + 1 + AHEAD]:
-                # Before the first that has a NUMBER the stores may not answer yet, nor be meant to.
-                ahead.append(Fork(later, opens=bool(number_ahead or run_id)))
-            to_load = [fork for fork in ahead if fork.is_to_load()]
-            if to_load and not working.ends_within(AT_ONCE):
-                for fork in to_load:
-                    fork.load()
-            code = working.end()
-            if code:
-                return failed(number, working.script, code)
+            working = ahead.next(command)
+            if number == BESIDE:
+                beside.append(working)
+                working.begin(run_id)
+            else:
+                if number and title != announced and not settings.mdm_quiet:
+                    print(f"Phase {number}: {title}", flush=True)
+                announced = title
+                working.begin(run_id)
+                ahead.get_ready(working, steps[place + 1 :], bool(run_id))
+                if code := working.end():
+                    return failed(number, working.script, code)
             if place == last:
+                while beside:
+                    working = beside.pop()
+                    if code := working.end():
+                        return failed("", working.script, code)
                 close_run(run_id, "done")
                 run_id = 0
     finally:
-        # The last first: each holds an end of the pipes of those made before it.
-        while ahead:
-            ahead.pop().dismiss()
+        ahead.dismiss()
+        for working in beside:
+            working.stop()
         if run_id:
             close_run(run_id, "failed")
     return 0

@@ -130,7 +130,7 @@ def ingest(work: Phase, sources: list[Source], path: Path) -> None:
     if not batches:
         work.skip("no new objects")
         return
-
+    work.has_work()
     size = sum(batch.size for batch in batches)
     alone = size < ALONE_BYTES or len(batches) == 1
     total = Counts()

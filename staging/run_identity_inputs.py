@@ -71,6 +71,7 @@ def unite(work: Phase) -> None:
     if not work.rows_in:
         work.skip("no changed records in staging")
         return
+    work.has_work()
     import polars as pl
 
     departures = read_departures(work, max(marks.values()))

@@ -76,6 +76,7 @@ def stage_all(work: Phase) -> None:
     if not jobs:
         work.skip("no new rows in raw")
         return
+    work.has_work()
     from staging.source_records import clean_records
 
     tables = [f"staging.{source['staging_table']}" for source, _ in jobs]

@@ -2,11 +2,12 @@
 
 import os
 import signal
+import sys
 
 import pytest
 
 from db import run_phases
-from db.run_phases import Fork
+from db.run_phases import Ahead, Fork
 
 
 @pytest.fixture
@@ -50,36 +51,59 @@ def test_it_belongs_to_the_run_it_is_told_of(fork):
     assert started.end() == 42
 
 
-def test_libraries_are_loaded_when_told_to_and_only_by_who_needs_them(fork, monkeypatch):
-    monkeypatch.setattr(run_phases, "LIBRARIES", ("sched",))  # of the standard library, used by nothing here
-    text = "import sys; sys.exit(7 if 'sched' in sys.modules else 0)  # works with polars"
-    idle, loaded = fork(text), fork(text)
-    assert idle.is_to_load() and loaded.is_to_load()
-    loaded.load()
-    assert not loaded.is_to_load()
-    for started in (idle, loaded):
-        started.begin(0)
-    assert (idle.end(), loaded.end()) == (0, 7)
-    plain = fork("")
-    assert not plain.is_to_load()
-    plain.dismiss()
+def test_who_has_work_says_so_before_it_ends(fork):
+    busy = fork("from db import phase; phase._on_work()")
+    busy.begin(0)
+    assert busy.has_work()
+    assert busy.end() == 0
+    idle = fork("")
+    idle.begin(0)
+    assert not idle.has_work()
+    assert idle.end() == 0
 
 
-def test_who_ends_at_once_is_known(fork):
+def test_who_has_ended_is_known(fork):
+    slow = fork("import time; time.sleep(0.3)")
+    slow.begin(0)
+    assert not slow.has_ended()
+    assert slow.end() == 0
     quick = fork("")
     quick.begin(0)
-    assert quick.ends_within(10)
+    os.waitid(os.P_PID, quick.pid, os.WEXITED | os.WNOWAIT)
+    assert quick.has_ended()
     assert quick.end() == 0
-    slow = fork("import time; time.sleep(0.5)")
-    slow.begin(0)
-    assert not slow.ends_within(0.05)
-    assert slow.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("working", "later", "code"),
+    [
+        ("from db import phase; phase._on_work()", "# works with polars", 7),
+        ("", "# works with polars", 0),  # nothing new
+        ("from db import phase; phase._on_work()", "", 0),  # in SQL alone
+    ],
+)
+def test_libraries_are_loaded_once_there_is_work_for_who_needs_them(
+    tmp_path, monkeypatch, working, later, code
+):
+    monkeypatch.setattr(run_phases, "LIBRARIES", ("sched",))  # of the standard library, used by nothing here
+    monkeypatch.delitem(sys.modules, "sched", raising=False)
+    first, second = tmp_path / "first.py", tmp_path / "second.py"
+    first.write_text(f"{working}\nimport time; time.sleep(0.2)")
+    second.write_text(f"import sys; sys.exit(7 if 'sched' in sys.modules else 0)  {later}")
+    ahead = Ahead()
+    started = ahead.next(str(first))
+    started.begin(0)
+    ahead.get_ready(started, [("", "", str(second))], False)
+    assert started.end() == 0
+    started = ahead.next(str(second))
+    started.begin(0)
+    assert started.end() == code
+    assert not ahead.forks
 
 
 def test_who_was_ended_while_waiting_has_that_as_its_code(fork):
     started = fork("")
     os.kill(started.pid, signal.SIGKILL)
     os.waitid(os.P_PID, started.pid, os.WEXITED | os.WNOWAIT)
-    started.load()
     started.begin(0)
     assert started.end() == 128 + signal.SIGKILL
