@@ -56,6 +56,9 @@ PHASES=(
     "10|Detect conflicts, measure quality|gold/run_conflict_detection.py gold/run_quality_metrics.py gold/run_quality_report.py"
 )
 
+# what goes on beside the phases after 6, and after 7: the indexes that a first load has left
+BESIDE="+||db/build_indexes.py"
+
 # what makes both stores answer, and the schema current
 STORES=("||db/runtime.py up" "||db/schema.py")
 
@@ -452,6 +455,7 @@ run_pipeline() {
         for script in $scripts; do
             steps+=("$number|$title|$script$arguments")
         done
+        [[ $number == [67] ]] && steps+=("$BESIDE")
     done
     run_script db/run_phases.py "${steps[@]}" "||gold/run_summary.py"
     say

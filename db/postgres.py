@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,13 +145,16 @@ def array_text(values: "pl.Series") -> str:
 
 
 @contextmanager
-def bulk_load(cursor: Cursor, *tables: str, with_keys: bool = False) -> Iterator[None]:
+def bulk_load(
+    cursor: Cursor, *tables: str, with_keys: bool = False, leaves: Collection[str] = ()
+) -> Iterator[None]:
     """Fill tables (`schema.table`); those that are empty get their secondary indexes after the rows are in.
 
     Building an index once is several times cheaper than keeping it row by row. An empty table that only empty ones
     refer to is truncated first, with them: what is then written in the same transaction needs no log of changes
     where wal_level is minimal, and is as durable. `with_keys`: its primary, unique and foreign keys, and those
     that refer to it, come after the rows too; for tables that are filled without looking at what they hold.
+    `leaves`: the names of indexes, and of keys that are one, that are left to db/build_indexes.py.
     """
     definitions = []
     for table in tables:
@@ -169,7 +172,7 @@ def bulk_load(cursor: Cursor, *tables: str, with_keys: bool = False) -> Iterator
             cursor.execute(SQL("truncate {}").format(together))
             _emptied.add(table)
             if with_keys:
-                definitions += _drop_keys(cursor, table)
+                definitions += _drop_keys(cursor, table, leaves)
         cursor.execute(
             "select indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index "
             "where indrelid = %s::regclass "
@@ -177,8 +180,12 @@ def bulk_load(cursor: Cursor, *tables: str, with_keys: bool = False) -> Iterator
             (table,),
         )
         for name, definition in cursor.fetchall():
-            definitions.append(definition)
             cursor.execute(f"drop index {name}")
+            name = name.rpartition(".")[2]
+            if name in leaves:
+                _leave_index(cursor, table, name, definition)
+            else:
+                definitions.append(definition)
     try:
         yield
     finally:
@@ -187,22 +194,60 @@ def bulk_load(cursor: Cursor, *tables: str, with_keys: bool = False) -> Iterator
         cursor.execute(definition)
 
 
-def _drop_keys(cursor: Cursor, table: str) -> list[str]:
+def _drop_keys(cursor: Cursor, table: str, leaves: Collection[str]) -> list[str]:
     """Drop a table's primary, unique and foreign keys, and those that refer to it; returns the statements that make
-    them again."""
+    those again that are not left."""
     cursor.execute(
-        "select conrelid::regclass::text, conname, pg_get_constraintdef(oid) from pg_constraint "
+        "select conrelid::regclass::text, conname, pg_get_constraintdef(oid), pg_get_indexdef(conindid), contype "
+        "from pg_constraint "
         "where conrelid = %s::regclass and contype in ('p', 'u', 'f') or confrelid = %s::regclass "
         "order by contype <> 'f', contype desc, conname",
         (table, table),
     )
-    keys = [(SQL(owner), Identifier(name), SQL(key)) for owner, name, key in cursor.fetchall()]
-    for owner, name, _ in keys:
-        cursor.execute(SQL("alter table {} drop constraint {}").format(owner, name))
-    return [
-        SQL("alter table {} add constraint {} {}").format(owner, name, key)
-        for owner, name, key in reversed(keys)
-    ]
+    definitions = []
+    for owner, name, key, index, kind in cursor.fetchall():
+        of_owner = f"alter table {owner}"
+        cursor.execute(SQL("{} drop constraint {}").format(SQL(of_owner), Identifier(name)))
+        if name in leaves:
+            # Readers need not wait while the index is built.
+            kind_of_key = "primary key" if kind == "p" else "unique"
+            by_index = f"{of_owner} add constraint {name} {kind_of_key} using index {name}"
+            _leave_index(cursor, table, name, f"{index}; {by_index}")
+        else:
+            definitions.append(
+                SQL("{} add constraint {} {}").format(SQL(of_owner), Identifier(name), SQL(key))
+            )
+    return definitions[::-1]
+
+
+def _leave_index(cursor: Cursor, table: str, name: str, definition: str) -> None:
+    cursor.execute(
+        "insert into gold.indexes_to_build (index_name, table_name, definition) values (%s, %s, %s) "
+        "on conflict (index_name) do update set definition = excluded.definition",
+        (f"{table.partition('.')[0]}.{name}", table, definition),
+    )
+
+
+def build_left_indexes(cursor: Cursor, *tables: str) -> None:
+    """Build the indexes of these tables (`schema.table`) that a first load has left, if there are any; for who is to
+    look rows up by them. Waits for those that another process is building."""
+    cursor.execute(
+        "select index_name from gold.indexes_to_build where table_name = any(%s) order by index_name for update",
+        (list(tables),),
+    )
+    for (name,) in cursor.fetchall():
+        build_left_index(cursor, name)
+
+
+def build_left_index(cursor: Cursor, name: str) -> None:
+    """Build an index that a first load has left, unless the schema has been applied again since, and it with it."""
+    cursor.execute(
+        "delete from gold.indexes_to_build where index_name = %s returning definition, to_regclass(index_name) is null",
+        (name,),
+    )
+    definition, is_missing = cursor.fetchone()
+    if is_missing:
+        cursor.execute(definition)
 
 
 def copy_in(cursor: Cursor, table: str, frame: "pl.DataFrame") -> int:

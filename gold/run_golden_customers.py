@@ -23,6 +23,7 @@ from db.errors import ConfigurationError, run_script
 from db.phase import Phase, phase
 from db.postgres import (
     array_text,
+    build_left_indexes,
     bulk_load,
     connect,
     copy_in,
@@ -105,7 +106,11 @@ def make_golden(work: Phase) -> int:
     cursor.execute("select max(customer) from gold.working_customers")
     (last,) = cursor.fetchone()
     slices = [{"first": first, "last": min(first + SLICE - 1, last)} for first in range(1, last + 1, SLICE)]
-    with bulk_load(cursor, VALUES, GOLDEN), ThreadPoolExecutor(max_workers=1) as aside:
+    build_left_indexes(cursor, VALUES)
+    with (
+        bulk_load(cursor, VALUES, GOLDEN, leaves=("customer_attribute_values_global_customer_id",)),
+        ThreadPoolExecutor(max_workers=1) as aside,
+    ):
         written = sum(_make_slice(work, chains, slice_, aside) for slice_ in slices)
     work.refresh_statistics(VALUES, GOLDEN)
     return written
@@ -265,6 +270,7 @@ def main(argv: list[str] | None = None) -> int:
         cursor.execute("select count(*) from gold.working_customers")
         (work.rows_in,) = cursor.fetchone()
         if work.rows_in:
+            work.has_work()
             work.rows_out = make_golden(work)
         else:
             work.skip("no customer changed")

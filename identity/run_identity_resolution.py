@@ -18,6 +18,7 @@ from db.errors import run_script
 from db.phase import Phase, phase
 from db.postgres import (
     array_text,
+    build_left_indexes,
     bulk_load,
     connect,
     copy_in,
@@ -51,6 +52,8 @@ FEW = 0.1
 # All pairs are read in parts of so many pages, by so many connections.
 PART_PAGES = 8_000
 READERS = 2
+# Of memberships; no phase looks them up in a run that resolves all there is.
+LEFT_INDEXES = ("memberships_global_customer_id", "memberships_profile_key")
 # Memberships are written so many at a time.
 SLICE = 2_000_000
 
@@ -82,7 +85,9 @@ def resolve_identities(work: Phase) -> None:
     if not everything and not anything_new(work, parameters):
         work.skip("no changed records, pairs or decisions")
         return
+    work.has_work()
     if not everything:
+        build_left_indexes(work.cursor, COMPARED, MEMBERSHIPS)
         if few_have_changed(work, parameters):
             prefer_lookups(work.cursor)
         find_touched(work, parameters)
@@ -397,7 +402,7 @@ def write_rows(work: Phase, table: str, parts: "Iterable[pl.DataFrame]", update:
     """Put rows into a table that is empty; else bring it up to date by a .sql file, update_<name>, which takes them
     from a temporary table like it, changed_<name>."""
     if is_empty(work.cursor, table):
-        with bulk_load(work.cursor, table, with_keys=True):
+        with bulk_load(work.cursor, table, with_keys=True, leaves=LEFT_INDEXES):
             for rows in parts:
                 copy_in(work.cursor, table, rows)
         return

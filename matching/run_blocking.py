@@ -25,6 +25,7 @@ from db.errors import ConfigurationError, run_script
 from db.phase import Phase, phase
 from db.postgres import (
     array_text,
+    build_left_indexes,
     bulk_load,
     connect,
     copy_in,
@@ -47,6 +48,7 @@ HERE = Path(__file__).resolve().parent
 MODEL_FILE = HERE / "model.toml"
 BLOCKED = "staging.identity_match_candidates_blocked"
 KEYS = "staging.blocking_keys"
+COMPARED = "staging.compared_pairs"
 CAPPED_BLOCKS = "staging.capped_blocks"
 # On first load keys are made in parts of so many pages of match_profiles, by so many connections.
 PART_PAGES = 2_000
@@ -80,6 +82,7 @@ def block(work: Phase) -> None:
     if not work.rows_in:
         work.skip("no new profiles")
         return
+    work.has_work()
     rules = Rules(work.cursor)
     is_first_load = is_empty(work.cursor, KEYS)
     if is_first_load:
@@ -198,7 +201,7 @@ class Rules:
 def pair_everything(work: Phase, rules: Rules) -> "Candidates":
     """The candidate pairs of all profiles, none of which had keys before.
 
-    Two connections have the server make keys, part by part; they are stored and indexed while pairs are made.
+    Two connections have the server make keys, part by part; they are stored while pairs are made.
     Memory: per profile 24 bytes and 20 for each rule that has a key, and what candidate_pairs says.
     """
     import numpy as np
@@ -240,6 +243,7 @@ def pair_changes(work: Phase, rules: Rules, mark: int, few: bool) -> "tuple[Cand
 
     from matching.candidate_pairs import CAPPED, block_changes, pairs_of_changes
 
+    build_left_indexes(work.cursor, KEYS, COMPARED)
     work.cursor.execute("select staging.take_dead_keys(%s)", (mark,))
     dead = by_rule(read_keys(work.cursor, *rules.stored_keys("pg_temp.dead_keys")))
     which = SQL(
@@ -258,6 +262,7 @@ def pair_changes(work: Phase, rules: Rules, mark: int, few: bool) -> "tuple[Cand
     with ThreadPoolExecutor(1) as reader:
         reading = reader.submit(read_members, changes.filter(~pl.col("is_partial")), few)
         index_keys(work, store_keys(work, keys))
+        build_left_indexes(work.cursor, KEYS)
         members = reading.result()
     candidates = pairs_of_changes(members, new, dead, changes, rules.limits)
     is_large = pl.col("profile_count").fill_null(0) >= MIN_NAMES
@@ -329,7 +334,7 @@ def listed_blocks(blocks: "pl.DataFrame") -> dict[str, str]:
 
 
 def store_all_keys(work: Phase, parts: "list[Future[pl.DataFrame]]") -> None:
-    """Fill staging.blocking_keys part by part, then index it; lets go of a part once it is stored."""
+    """Fill staging.blocking_keys part by part; lets go of a part once it is stored."""
     rule_ids = set()
     with bulk_load(work.cursor, KEYS, with_keys=True):
         while parts:
@@ -352,8 +357,8 @@ def store_keys(work: Phase, keys: "pl.DataFrame") -> set[int]:
 
 
 def index_keys(work: Phase, rule_ids: set[int]) -> None:
-    """See to it that the keys of these rules have their index."""
-    work.cursor.execute("select staging.index_blocking_keys(%s::smallint[])", (sorted(rule_ids),))
+    """See to it that the keys of these rules will have their index."""
+    work.cursor.execute("select staging.leave_key_indexes(%s::smallint[])", (sorted(rule_ids),))
     work.refresh_statistics(KEYS)
 
 

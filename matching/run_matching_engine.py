@@ -19,7 +19,15 @@ from psycopg2.extras import Json
 from db.errors import ConfigurationError, run_script
 from db.lake import Lake
 from db.phase import Phase, phase
-from db.postgres import bulk_load, connect, copy_in, copy_out, copy_out_numbers, run_file
+from db.postgres import (
+    build_left_indexes,
+    bulk_load,
+    connect,
+    copy_in,
+    copy_out,
+    copy_out_numbers,
+    run_file,
+)
 
 HERE = Path(__file__).resolve().parent
 BATCH_PAIRS = 500_000
@@ -63,6 +71,7 @@ def match(work: Phase, retrain: bool = False) -> None:
     if not has_profiles or (reason is None and not has_pairs):
         work.skip("no candidate pairs")
         return
+    work.has_work()
     import polars as pl
 
     # Only with new pairs, so that a run with nothing new changes nothing.
@@ -259,11 +268,14 @@ def score_pairs(work: Phase, model, compared, pairs, afresh: bool) -> None:
     from matching.scoring import score_in_parts
 
     if not afresh:
+        build_left_indexes(work.cursor, COMPARED)
         remove_former(work, pairs)
     decisions: dict[str, int] = {}
     levels = []
     with (
-        bulk_load(work.cursor, COMPARED, with_keys=afresh),
+        bulk_load(
+            work.cursor, COMPARED, with_keys=afresh, leaves=("compared_pairs_pkey", "compared_pairs_flagged")
+        ),
         ThreadPoolExecutor(1) as writer,
         work.progress(pairs.height, "pairs") as bar,
     ):

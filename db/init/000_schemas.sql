@@ -61,6 +61,14 @@ comment on table identity.ingestion_watermarks is
 comment on column identity.ingestion_watermarks.configuration is
 'Hash of the configuration the rows were made under; another one re-reads';
 
+create table if not exists gold.indexes_to_build (
+    index_name text primary key,
+    table_name text not null,
+    definition text not null
+);
+comment on table gold.indexes_to_build is
+'One row per index that the first load of a table has left to be built beside later phases';
+
 -- The key of a source record everywhere below raw: the same whatever the
 -- order of loading, so that ties broken by it are broken the same way.
 create or replace function identity.record_key(

@@ -389,26 +389,25 @@ as $function$
     where by_rule.key is not null
 $function$;
 
--- One index over the keys of each of these rules; kept once it is made.
+-- See to it that there will be an index over the keys of each of these rules.
 drop function if exists staging.index_blocking_keys();
-create or replace function staging.index_blocking_keys(rule_ids smallint[])
+drop function if exists staging.index_blocking_keys(smallint[]);
+create or replace function staging.leave_key_indexes(rule_ids smallint[])
 returns void
-language plpgsql
+language sql
 as $function$
-declare
-    rule smallint;
-begin
-    foreach rule in array rule_ids loop
-        if to_regclass('staging.blocking_keys_rule_' || rule) is null then
-            execute format(
-                'create index %1$I on staging.blocking_keys (%2$I) '
-                'where %2$I is not null',
-                'blocking_keys_rule_' || rule,
-                'key_' || rule
-            );
-        end if;
-    end loop;
-end
+    insert into gold.indexes_to_build (index_name, table_name, definition)
+    select
+        'staging.blocking_keys_rule_' || rule.rule_id as index_name,
+        'staging.blocking_keys' as table_name,
+        format(
+            'create index %1$I on staging.blocking_keys (%2$I) where %2$I is not null',
+            'blocking_keys_rule_' || rule.rule_id,
+            'key_' || rule.rule_id
+        ) as definition
+    from unnest(rule_ids) as rule (rule_id)
+    where to_regclass('staging.blocking_keys_rule_' || rule.rule_id) is null
+    on conflict do nothing
 $function$;
 
 -- Forget all keys and what was found by them, for rules that changed.
@@ -428,6 +427,8 @@ begin
             'blocking_keys_rule_' || rule.rule_id
         );
     end loop;
+    delete from gold.indexes_to_build
+    where indexes_to_build.table_name = 'staging.blocking_keys';
     truncate
         staging.blocking_keys,
         staging.capped_blocks,

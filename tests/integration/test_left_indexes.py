@@ -1,0 +1,92 @@
+"""Indexes that the first load of a table leaves: built beside other phases, or by the phase that needs them."""
+
+import polars as pl
+import pytest
+
+from db import build_indexes
+from db.postgres import build_left_indexes, bulk_load, connect, copy_in
+
+TABLE = "identity.refused_links"
+LEFT = ("refused_links_pkey", "refused_links_right")
+ROWS = pl.DataFrame(
+    {
+        "left_profile_key": [1, 1],
+        "right_profile_key": [2, 3],
+        "run_id": [1, 1],
+        "match_weight": [4.0, 5.0],
+        "refused_reason": ["birth_date", "birth_date"],
+    }
+)
+INDEXES = "select indexname from pg_indexes where tablename = 'refused_links' order by 1"
+KEY = "select pg_get_constraintdef(oid) from pg_constraint where conname = 'refused_links_pkey'"
+WAITING = "select index_name from gold.indexes_to_build order by 1"
+ALL = [("refused_links_match_weight",), ("refused_links_pkey",), ("refused_links_right",)]
+
+
+@pytest.fixture
+def loaded(database):
+    """A first load that has left two indexes of three."""
+    load(leaves=LEFT)
+    return database
+
+
+def load(**how: object) -> None:
+    """Fill the table, which is empty."""
+    with (
+        connect() as connection,
+        connection.cursor() as cursor,
+        bulk_load(cursor, TABLE, with_keys=True, **how),
+    ):
+        copy_in(cursor, TABLE, ROWS)
+
+
+def test_the_load_does_without_them(loaded):
+    assert loaded.query(INDEXES) == [("refused_links_match_weight",)]
+    assert loaded.query(WAITING) == [("identity.refused_links_pkey",), ("identity.refused_links_right",)]
+
+
+def test_they_are_built_beside(loaded, capsys):
+    assert build_indexes.main([]) == 0
+    assert "2 beside" in capsys.readouterr().out
+    assert loaded.query(INDEXES) == ALL
+    assert loaded.query(KEY) == [("PRIMARY KEY (left_profile_key, right_profile_key)",)]
+    assert loaded.query(WAITING) == []
+    assert build_indexes.main([]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_phase_that_needs_them_builds_those_of_its_tables(loaded):
+    with connect() as connection, connection.cursor() as cursor:
+        build_left_indexes(cursor, "identity.memberships")
+        cursor.execute(WAITING)
+        assert len(cursor.fetchall()) == 2
+        build_left_indexes(cursor, TABLE)
+    assert loaded.query(INDEXES) == ALL
+    assert loaded.query(WAITING) == []
+
+
+def test_what_another_process_builds_is_waited_for_or_passed_over(loaded):
+    with connect() as connection, connection.cursor() as cursor:
+        build_left_indexes(cursor, TABLE)
+        assert build_indexes.main([]) == 0
+        with connect() as other, other.cursor() as late:
+            late.execute("set lock_timeout = '200ms'")
+            with pytest.raises(Exception, match="lock timeout"):
+                build_left_indexes(late, TABLE)
+            other.rollback()
+    assert loaded.query(INDEXES) == ALL
+
+
+def test_one_that_the_schema_has_made_meanwhile_is_not_made_twice(loaded):
+    loaded.execute("create index refused_links_right on identity.refused_links (right_profile_key)")
+    assert build_indexes.main([]) == 0
+    assert loaded.query(INDEXES) == ALL
+
+
+def test_a_table_emptied_and_filled_again_leaves_them_again(loaded):
+    build_indexes.main([])
+    loaded.execute(f"truncate {TABLE}")
+    load(leaves=LEFT)
+    assert len(loaded.query(WAITING)) == 2
+    build_indexes.main([])
+    assert loaded.query(INDEXES) == ALL
