@@ -5,13 +5,17 @@
 2. Of several ids that a cluster keeps, the one with most records survives, then the oldest, then the smallest.
 3. A cluster left without an id takes back the one most of its records came with, if nobody lives under it.
 4. The rest are founded by their smallest record, under the first of its ids that nobody lives under.
+
+Ids are their 16 bytes. What has moved is given in the order of clusters and record keys.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import md5
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
 ATTEMPTS = 1000
 # Customers of this many records have their distinct profiles counted.
@@ -32,39 +36,37 @@ class Assignment:
 def founded_ids(record_keys: pl.Series, attempt: int) -> pl.Series:
     """The n-th id that each record can found a customer with: a UUID of version 8 (RFC 9562), so that the same
     records get the same ids."""
-    digits = pl.Series(
-        "digits",
+    digests = b"".join(
         [
-            md5(b"customer\x1f%d\x1f%d" % (key, attempt), usedforsecurity=False).hexdigest()
+            md5(b"customer\x1f%d\x1f%d" % (key, attempt), usedforsecurity=False).digest()
             for key in record_keys.to_list()
-        ],
-        dtype=pl.String,
+        ]
     )
-    part = pl.col("digits").str.slice
-    return (
-        digits.to_frame()
-        .select(
-            pl.concat_str(
-                part(0, 8), pl.lit("-"), part(8, 4), pl.lit("-8"), part(13, 3), pl.lit("-8"), part(17, 3),
-                pl.lit("-"), part(20, 12),
-            )
-        )
-        .to_series()
-    )  # fmt: skip
+    ids = np.frombuffer(digests, np.uint8).reshape(-1, 16).copy()
+    # The version and the variant.
+    ids[:, [6, 8]] = ids[:, [6, 8]] & 0x0F | 0x80
+    return pl.from_arrow(
+        pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(ids), [None, pa.py_buffer(ids)])
+    )
 
 
 def assign(
-    moves: pl.DataFrame, registry: pl.DataFrame, living: Callable[[list[str]], set[str]]
+    moves: pl.DataFrame, registry: pl.DataFrame, living: Callable[[pl.Series], pl.Series]
 ) -> Assignment:
     """The customer of each cluster.
 
     moves: record_key, cluster, old_customer, home_customer (null for a new record; left out where all are new).
-    registry: customer, status, record_count, created_run_id of all these. living: which of some ids somebody lives
-    under.
+    registry: customer, status, record_count, created_run_id of all these. living: those of some ids that somebody
+    lives under.
     """
     former = former_members(moves)
-    clusters = moves.group_by("cluster").agg(
-        record_count=pl.len().cast(pl.Int32), first_record_key=pl.col("record_key").min()
+    start = _starts(moves)
+    clusters = pl.DataFrame(
+        {
+            "cluster": moves["cluster"].gather(start),
+            "record_count": pl.Series(np.diff(start, append=moves.height), dtype=pl.Int32),
+            "first_record_key": moves["record_key"].gather(start),
+        }
     )
     kept = _kept_ids(former)
     survivors = (
@@ -80,10 +82,15 @@ def assign(
             returned.with_columns(is_opened=pl.lit(True)),
         ]
     )
-    founders = clusters.join(owned, on="cluster", how="anti").sort("first_record_key")
-    founded = _founded_ids(founders, set(owned["customer"]), living)
+    founders = clusters.join(owned, on="cluster", how="anti", maintain_order="left")
+    founded = _founded_ids(founders, owned["customer"], living)
     owned = pl.concat([owned, founded.with_columns(is_opened=pl.lit(True))])
-    return Assignment(clusters.join(owned, on="cluster", how="left").sort("cluster"), kept)
+    return Assignment(clusters.join(owned, on="cluster", how="left", maintain_order="left"), kept)
+
+
+def _starts(moves: pl.DataFrame) -> np.ndarray:
+    """The first row of each cluster."""
+    return np.flatnonzero(np.diff(moves["cluster"].to_numpy(), prepend=-1))
 
 
 def former_members(moves: pl.DataFrame) -> pl.DataFrame:
@@ -91,7 +98,7 @@ def former_members(moves: pl.DataFrame) -> pl.DataFrame:
     if "old_customer" in moves.columns:
         return moves.filter(pl.col("old_customer").is_not_null())
     return moves.clear().with_columns(
-        old_customer=pl.lit(None, pl.String), home_customer=pl.lit(None, pl.String), is_changed=True
+        old_customer=pl.lit(None, pl.Binary), home_customer=pl.lit(None, pl.Binary), is_changed=True
     )
 
 
@@ -131,83 +138,86 @@ def _returned_ids(former: pl.DataFrame, registry: pl.DataFrame) -> pl.DataFrame:
 
 
 def _founded_ids(
-    founders: pl.DataFrame, taken: set[str], living: Callable[[list[str]], set[str]]
+    founders: pl.DataFrame, taken: pl.Series, living: Callable[[pl.Series], pl.Series]
 ) -> pl.DataFrame:
     """cluster, customer: clusters under an id of their smallest record."""
-    found = [pl.DataFrame(schema={"cluster": pl.Int64, "customer": pl.String})]
+    found = [pl.DataFrame(schema={"cluster": pl.Int64, "customer": pl.Binary})]
     for attempt in range(ATTEMPTS):
         if not founders.height:
             break
         ids = founded_ids(founders["first_record_key"], attempt)
-        occupied = pl.Series(sorted(taken | living(ids.to_list())), dtype=pl.String)
-        named = founders.select("cluster", customer=ids)
-        is_free = ~ids.is_in(occupied.implode())
-        found.append(named.filter(is_free))
+        is_free = ~ids.is_in(pl.concat([taken, living(ids)]).implode())
+        found.append(founders.select("cluster", customer=ids).filter(is_free))
         founders = founders.filter(~is_free)
     return pl.concat(found)
 
 
-def changed_customers(moves: pl.DataFrame, assignment: Assignment, withdrawn: list[str]) -> pl.DataFrame:
-    """One row per customer whose members changed, or an attribute of a member: global_customer_id, status,
-    merged_into, record_count.
+def changed_customers(moves: pl.DataFrame, assignment: Assignment, withdrawn: pl.Series) -> pl.DataFrame:
+    """One row per customer whose members changed, or an attribute of a member: global_customer_id, cluster (null
+    for one without records), status, merged_into, record_count.
 
     moves: as for `assign`, with is_changed. withdrawn: customers that lost a record at its source.
     """
-    former = former_members(moves)
-    arrived = moves.join(former, on="record_key", how="anti").select("cluster").unique()
-    known = former.join(assignment.clusters.select("cluster", "customer"), on="cluster", how="left")
-    moved = known.filter(pl.col("customer") != pl.col("old_customer"))
-    ids = pl.concat(
-        [
-            assignment.clusters.join(arrived, on="cluster", how="semi")["customer"],
-            moved["customer"],
-            moved["old_customer"],
-            known.filter("is_changed")["old_customer"].alias("customer"),
-            pl.Series("customer", withdrawn, dtype=pl.String),
-        ]
-    ).unique()
+    clusters = assignment.clusters.select("cluster", "customer", "record_count")
+    if "old_customer" in moves.columns:
+        known = moves.join(clusters, on="cluster", how="left", maintain_order="left")
+        has_come = pl.col("old_customer").ne_missing(pl.col("customer"))
+        touched = known.filter(has_come | pl.col("is_changed"))
+        left = pl.concat([touched["old_customer"], withdrawn]).drop_nulls().unique()
+        has_changed = pl.col("cluster").is_in(touched["cluster"].unique().implode()) | pl.col(
+            "customer"
+        ).is_in(left.implode())
+        gone = left.filter(~left.is_in(clusters["customer"].implode()))
+        clusters = clusters.filter(has_changed)
+    else:
+        gone = withdrawn
     owners = assignment.clusters.select("cluster", heir="customer")
-    return (
-        ids.to_frame()
-        .join(assignment.clusters.select("customer", "record_count"), on="customer", how="left")
-        .join(assignment.kept.join(owners, on="cluster"), on="customer", how="left")
-        .sort("customer")
+    heirs = assignment.kept.join(owners, on="cluster").select("customer", "heir")
+    live = clusters.select(
+        "cluster", "customer", "record_count", status=pl.lit("live"), heir=pl.lit(None, pl.Binary)
+    )
+    without = (
+        gone.alias("customer")
+        .to_frame()
+        .join(heirs, on="customer", how="left")
         .select(
-            pl.col("customer").alias("global_customer_id"),
-            pl.when(pl.col("record_count") > 0)
-            .then(pl.lit("live"))
-            .when(pl.col("heir").is_not_null())
+            pl.lit(None, pl.Int64).alias("cluster"),
+            "customer",
+            pl.lit(0, pl.Int32).alias("record_count"),
+            pl.when(pl.col("heir").is_not_null())
             .then(pl.lit("merged"))
             .otherwise(pl.lit("closed"))
             .alias("status"),
-            pl.when(pl.col("record_count").is_null()).then("heir").alias("merged_into"),
-            pl.col("record_count").fill_null(0),
+            "heir",
         )
+    )
+    return (
+        pl.concat([live, without])
+        .sort("customer")
+        .select("cluster", "status", "record_count", global_customer_id="customer", merged_into="heir")
     )
 
 
 def compositions(moves: pl.DataFrame, assignment: Assignment, source_bits: dict[int, int]) -> pl.DataFrame:
-    """What the customer of each cluster is made of: global_customer_id, source_mask, the sum of the bits of its
-    sources, and profile_count, its distinct profiles if it has LARGE_CUSTOMER records or more.
+    """What the customer of each cluster is made of: cluster, source_mask, the sum of the bits of its sources, and
+    profile_count, its distinct profiles if it has LARGE_CUSTOMER records or more.
 
     moves: cluster, profile_key, source_number. source_bits: source_number -> raw.sources.source_bit.
     """
-    bit = pl.col("source_number").replace_strict(source_bits, default=0, return_dtype=pl.Int64)
-    masks = (
-        moves.select("cluster", source_mask=bit).group_by("cluster").agg(pl.col("source_mask").bitwise_or())
-    )
+    bits = moves["source_number"].replace_strict(source_bits, default=0, return_dtype=pl.Int64).to_numpy()
+    start = _starts(moves)
     large = assignment.clusters.filter(pl.col("record_count") >= LARGE_CUSTOMER)
     profiles = (
         moves.join(large, on="cluster", how="semi")
         .group_by("cluster")
         .agg(profile_count=pl.col("profile_key").n_unique())
     )
-    return (
-        assignment.clusters.select("cluster", global_customer_id="customer")
-        .join(masks, on="cluster", how="left")
-        .join(profiles, on="cluster", how="left")
-        .drop("cluster")
-    )
+    return pl.DataFrame(
+        {
+            "cluster": moves["cluster"].gather(start),
+            "source_mask": np.bitwise_or.reduceat(bits, start) if len(start) else bits,
+        }
+    ).join(profiles, on="cluster", how="left", maintain_order="left")
 
 
 def splits(moves: pl.DataFrame, assignment: Assignment) -> pl.DataFrame:

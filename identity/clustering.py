@@ -7,7 +7,8 @@ other and that no link has weighed, nor two groups whose compared pairs speak ag
    which nothing speaks against anything is one cluster; this settles most of them, and in whole columns.
 2. A contested component starts with each node (and what a steward joined) as a group. The two groups with the
    highest mean weight over all compared pairs between them are joined first, ties by the smallest node, as
-   long as that mean reaches `merge_weight` (average linkage, Sokal & Michener 1958).
+   long as that mean reaches `merge_weight` (average linkage, Sokal & Michener 1958). Components do not depend on
+   each other: small ones in which nothing can be contradicted take their steps side by side, in whole columns.
 3. Groups that contradict each other are not joined: the link is refused, with its reason.
 
 The result depends on a component's own nodes, links and evidence alone, so clustering only what changed
@@ -28,123 +29,95 @@ from scipy.sparse.csgraph import connected_components
 WEIGHT_BOUND = 20.0
 WEIGHT_UNIT = 1000
 CONFLICT_ATTRIBUTES = ("national_id", "birth_date")
-# Up to so many keys are searched for one by one.
-FEW = 100_000
+# Contested components of more nodes are joined one by one: all at once each round looks at all that is left of them.
+SMALL = 100
 
 STEWARD_DIFFERENT = "steward_different"
 WEAK_GROUP_EVIDENCE = "weak_group_evidence"
 
 
 @dataclass(frozen=True)
-class Clusters:
-    """assignments: node, cluster (the smallest node in it). refused: left_key, right_key, match_weight,
-    reason."""
-
-    assignments: pl.DataFrame
-    refused: pl.DataFrame
-
-
-def cluster(
-    nodes: pl.DataFrame,
-    links: pl.DataFrame,
-    evidence: pl.DataFrame,
-    forced: pl.DataFrame | None = None,
-    different: pl.DataFrame | None = None,
-    merge_weight: float = 3.17,
-) -> Clusters:
-    """The clusters of `nodes`, and the links that were refused.
-
-    nodes: node (int64), national_id, birth_date (null = unknown). links: left_key, right_key, match_weight
-    (log2 odds), the pairs that merge by themselves. evidence: the same columns, all other compared pairs.
-    forced: left_key, right_key, pairs a steward called the same. different: decision_id, node, side (0 or
-    1); no cluster holds both sides of one decision, whatever forces it. merge_weight: log2 odds that a mean
-    must reach. Keys that are not in `nodes` are ignored.
-    """
-    keys = nodes["node"].to_numpy()
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    nodes = nodes[order]
-    links = _Pairs.of(links, keys)
-    evidence = _Pairs.of(evidence, keys)
-    forced = _Pairs.of(forced, keys)
-    different = _different_rows(different, keys)
-
-    component = _components(len(keys), [links, forced])
-    conflicts = _Conflicts(nodes, links, component)
-    contested = _contested(component, links, evidence, different, conflicts, merge_weight)
-    label = _smallest_of(component)
-    if contested.any():
-        _split_contested(
-            label, component, contested, links, evidence, forced, different, conflicts, merge_weight
-        )
-    apart = label[links.left] != label[links.right]
-    refused = _explain_refusals(links.where(apart), label, different, conflicts)
-    return Clusters(
-        assignments=pl.DataFrame({"node": keys, "cluster": keys[label]}),
-        refused=pl.DataFrame(
-            {
-                "left_key": keys[links.left[apart]],
-                "right_key": keys[links.right[apart]],
-                "match_weight": links.weight[apart] / WEIGHT_UNIT,
-                "reason": pl.Series(refused, dtype=pl.String),
-            }
-        ),
-    )
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Pairs as row numbers of the sorted nodes, weights in thousandths."""
+class Pairs:
+    """Pairs of nodes, the smaller on the left, with their weights in thousandths."""
 
     left: np.ndarray
     right: np.ndarray
     weight: np.ndarray
 
     @classmethod
-    def of(cls, pairs: pl.DataFrame | None, keys: np.ndarray) -> "_Pairs":
-        if pairs is None or not pairs.height or not len(keys):
-            return cls(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
-        left, left_known = _find(pairs["left_key"].to_numpy(), keys)
-        right, right_known = _find(pairs["right_key"].to_numpy(), keys)
-        if "match_weight" in pairs.columns:
-            weight = pairs["match_weight"].to_numpy().clip(-WEIGHT_BOUND, WEIGHT_BOUND)
-        else:
-            weight = np.full(pairs.height, WEIGHT_BOUND)
-        known = left_known & right_known & (left != right)
-        left, right = np.minimum(left, right)[known], np.maximum(left, right)[known]
-        return cls(left, right, np.rint(weight[known] * WEIGHT_UNIT).astype(np.int64))
+    def of(cls, one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> "Pairs":
+        """Pairs in any order of their sides, with weights as log2 odds."""
+        thousandths = np.rint(weight.clip(-WEIGHT_BOUND, WEIGHT_BOUND) * WEIGHT_UNIT)
+        return cls(np.minimum(one, other), np.maximum(one, other), thousandths.astype(np.int32))
 
-    def where(self, kept: np.ndarray) -> "_Pairs":
-        return _Pairs(self.left[kept], self.right[kept], self.weight[kept])
+    def where(self, kept: np.ndarray) -> "Pairs":
+        return Pairs(self.left[kept], self.right[kept], self.weight[kept])
 
 
-def _find(wanted: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The place of each wanted key among the keys, which are sorted, and whether it is there."""
-    if len(wanted) < FEW:
-        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        return place, keys[place] == wanted
-    # Of many keys in no order, a hash join misses the processor's caches less often.
-    numbered = pl.DataFrame({"key": keys}).with_row_index("place")
-    found = pl.DataFrame({"key": wanted}).join(numbered, on="key", how="left", maintain_order="left")["place"]
-    return found.fill_null(0).cast(pl.Int64).to_numpy(), found.is_not_null().to_numpy()
+NO_PAIRS = Pairs(*(np.empty(0, np.int32) for _ in range(3)))
 
 
-def _different_rows(different: pl.DataFrame | None, keys: np.ndarray) -> pl.DataFrame:
-    """decision (numbered), node (row), side of the steward's "different" decisions."""
-    if different is None or not different.height or not len(keys):
+@dataclass(frozen=True)
+class Clusters:
+    """label: per node the smallest node of its cluster. refused: the numbers of the links that do not stand;
+    reasons: why, for each."""
+
+    label: np.ndarray
+    refused: np.ndarray
+    reasons: list[str]
+
+
+def cluster(
+    count: int,
+    links: Pairs,
+    evidence: Pairs,
+    forced: Pairs = NO_PAIRS,
+    different: pl.DataFrame | None = None,
+    traits: pl.DataFrame | None = None,
+    merge_weight: float = 3.17,
+) -> Clusters:
+    """The clusters of the nodes 0 to `count` - 1, and the links that were refused.
+
+    links: the pairs that merge by themselves. evidence: all other compared pairs. forced: pairs a steward called
+    the same. different: decision_id, node, side (0 or 1); no cluster holds both sides of one decision, whatever
+    forces it. traits: node, national_id, birth_date of nodes that have one of them. merge_weight: log2 odds that
+    a mean must reach.
+    """
+    different = _different_rows(different)
+    component = _components(count, [links, forced])
+    conflicts = _Conflicts(count, traits, links, component)
+    label = _smallest_of(component)
+    contradictory = _contradictory(component, different, conflicts)
+    contested = contradictory | _speaks_against(component, links, evidence, merge_weight)
+    if contested.any():
+        one_by_one = contradictory | (np.bincount(component) > SMALL)
+        one_by_one[component[forced.left]] = True
+        _join_at_once(label, component, contested & ~one_by_one, links, evidence, merge_weight)
+        one_by_one &= contested
+        if one_by_one.any():
+            _join_one_by_one(
+                label, component, one_by_one, links, evidence, forced, different, conflicts, merge_weight
+            )
+    refused = np.flatnonzero(label[links.left] != label[links.right])
+    return Clusters(label, refused, _explain_refusals(links.where(refused), label, different, conflicts))
+
+
+def _different_rows(different: pl.DataFrame | None) -> pl.DataFrame:
+    """decision (numbered), node, side of the steward's "different" decisions."""
+    if different is None:
         return pl.DataFrame(schema={"decision": pl.UInt32, "node": pl.Int64, "side": pl.Int64})
-    node, known = _find(different["node"].to_numpy(), keys)
     return (
-        different.select(decision=pl.col("decision_id").rank("dense"), side=pl.col("side").cast(pl.Int64))
-        .with_columns(node=pl.Series(node, dtype=pl.Int64))
-        .filter(pl.Series(known))
-        .select("decision", "node", "side")
+        different.select(
+            pl.col("decision_id").rank("dense").alias("decision"),
+            pl.col("node").cast(pl.Int64),
+            pl.col("side").cast(pl.Int64),
+        )
         .unique()
         .sort("decision", "node", "side")
     )
 
 
-def _components(count: int, pairs: list[_Pairs]) -> np.ndarray:
+def _components(count: int, pairs: list[Pairs]) -> np.ndarray:
     left = np.concatenate([part.left for part in pairs])
     right = np.concatenate([part.right for part in pairs])
     graph = coo_matrix((np.ones(len(left), dtype=np.int8), (left, right)), shape=(count, count))
@@ -168,14 +141,21 @@ class _Conflicts:
     away from it stands with it.
     """
 
-    def __init__(self, nodes: pl.DataFrame, links: _Pairs, component: np.ndarray):
+    def __init__(self, count: int, traits: pl.DataFrame | None, links: Pairs, component: np.ndarray):
+        # Per attribute the number of each node's value, -1 for none, and the values.
         self.codes: dict[str, np.ndarray] = {}
         self.values: dict[str, list] = {}
         for attribute in CONFLICT_ATTRIBUTES:
-            column = nodes[attribute].cast(pl.String)
-            distinct = column.drop_nulls().unique(maintain_order=True)
-            codes = column.cast(pl.Enum(distinct)).to_physical().cast(pl.Int64).fill_null(-1)
-            self.codes[attribute] = codes.to_numpy()
+            self.values[attribute] = []
+            if traits is None:
+                continue
+            known = traits.select("node", value=pl.col(attribute).cast(pl.String)).drop_nulls()
+            distinct = known["value"].unique(maintain_order=True)
+            if not distinct.len():
+                continue
+            codes = np.full(count, -1, np.int64)
+            codes[known["node"].to_numpy()] = known["value"].cast(pl.Enum(distinct)).to_physical().to_numpy()
+            self.codes[attribute] = codes
             self.values[attribute] = distinct.to_list()
         self._typo = {"national_id": _ids_could_be_typos, "birth_date": _dates_could_be_typos}
         self._known: dict[str, dict[tuple[int, int], bool]] = {
@@ -261,27 +241,26 @@ def _dates_could_be_typos(one: str, other: str) -> bool:
     return sum(left != right for left, right in zip(one, other, strict=False)) <= 2
 
 
-def _contested(
-    component: np.ndarray,
-    links: _Pairs,
-    evidence: _Pairs,
-    different: pl.DataFrame,
-    conflicts: _Conflicts,
-    merge_weight: float,
-) -> np.ndarray:
-    """Per component: whether anything in it speaks against its being one cluster."""
-    contested = np.zeros(component.max() + 1 if len(component) else 0, dtype=bool)
+def _speaks_against(component: np.ndarray, links: Pairs, evidence: Pairs, merge_weight: float) -> np.ndarray:
+    """Per component: whether a compared pair in it says that it is not one cluster."""
+    against = np.zeros(component.max() + 1 if len(component) else 0, dtype=bool)
     for pairs in (links, evidence):
-        against = (component[pairs.left] == component[pairs.right]) & (
-            pairs.weight < merge_weight * WEIGHT_UNIT
-        )
-        contested[component[pairs.left[against]]] = True
-    for codes in conflicts.codes.values():
+        of_left = component[pairs.left]
+        inside = (pairs.weight < merge_weight * WEIGHT_UNIT) & (of_left == component[pairs.right])
+        against[of_left[inside]] = True
+    return against
+
+
+def _contradictory(component: np.ndarray, different: pl.DataFrame, conflicts: _Conflicts) -> np.ndarray:
+    """Per component: whether two of its groups may not be joined, whatever their pairs say."""
+    contradictory = np.zeros(component.max() + 1 if len(component) else 0, dtype=bool)
+    for attribute, codes in conflicts.codes.items():
         known = np.flatnonzero(codes >= 0)
-        held = np.unique(np.stack([component[known], codes[known]]), axis=1)[0]
-        contested[held[1:][held[1:] == held[:-1]]] = True
-    contested[component[different["node"].to_numpy()]] = True
-    return contested
+        values = len(conflicts.values[attribute])
+        held = np.unique(component[known].astype(np.int64) * values + codes[known]) // values
+        contradictory[held[1:][held[1:] == held[:-1]]] = True
+    contradictory[component[different["node"].to_numpy()]] = True
+    return contradictory
 
 
 class _Traits:
@@ -357,19 +336,78 @@ class _Groups:
             self.traits[one] = added
 
 
-def _split_contested(
+def _compared_within(
+    component: np.ndarray, chosen: np.ndarray, links: Pairs, evidence: Pairs
+) -> pl.DataFrame:
+    """left, right, weight: the compared pairs within the chosen components."""
+    within = [
+        pairs.where(chosen[component[pairs.left]] & (component[pairs.left] == component[pairs.right]))
+        for pairs in (links, evidence)
+    ]
+    return pl.concat(
+        pl.DataFrame({"left": pairs.left, "right": pairs.right, "weight": pairs.weight}).cast(pl.Int64)
+        for pairs in within
+    )
+
+
+def _join_at_once(
     label: np.ndarray,
     component: np.ndarray,
-    contested: np.ndarray,
-    links: _Pairs,
-    evidence: _Pairs,
-    forced: _Pairs,
+    chosen: np.ndarray,
+    links: Pairs,
+    evidence: Pairs,
+    merge_weight: float,
+) -> None:
+    """Average linkage in all the chosen components at once, a step in each of them a round; no two groups of
+    theirs contradict each other. Writes the clusters into `label`."""
+    # Numbered by component, so that what is sorted by number lies by component.
+    nodes = np.flatnonzero(chosen[component])
+    nodes = nodes[np.argsort(component[nodes], kind="stable")]
+    count = len(nodes)
+    number = np.zeros(len(component), np.int64)
+    number[nodes] = np.arange(count)
+    of_component = component[nodes]
+    compared = _compared_within(component, chosen, links, evidence)
+    one, other = number[compared["left"].to_numpy()], number[compared["right"].to_numpy()]
+    weight, pairs = compared["weight"].to_numpy(), np.ones(len(one), np.int64)
+    group = np.arange(count)
+    while len(one):
+        # Between two groups, named by their smallest node: the sum of the weights, and the number of pairs.
+        key = one * count + other
+        order = np.argsort(key)
+        first = np.flatnonzero(np.diff(key[order], prepend=-1))
+        weight, pairs = (np.add.reduceat(part[order], first) for part in (weight, pairs))
+        one, other = one[order[first]], other[order[first]]
+        mean = np.where(weight >= merge_weight * WEIGHT_UNIT * pairs, weight / pairs, -np.inf)
+        # The best of each component, the first among equals; components without any are done.
+        start = np.flatnonzero(np.diff(of_component[one], prepend=-1))
+        best = np.repeat(np.maximum.reduceat(mean, start), np.diff(start, append=len(one)))
+        going = best > -np.inf
+        joined = np.flatnonzero(going & (mean == best))
+        joined = joined[np.diff(of_component[one[joined]], prepend=-1) > 0]
+        group[other[joined]] = one[joined]
+        one, other = group[one], group[other]
+        rest = going & (one != other)
+        one, other = np.minimum(one, other)[rest], np.maximum(one, other)[rest]
+        weight, pairs = weight[rest], pairs[rest]
+    while (group != group[group]).any():
+        group = group[group]
+    label[nodes] = nodes[group]
+
+
+def _join_one_by_one(
+    label: np.ndarray,
+    component: np.ndarray,
+    chosen: np.ndarray,
+    links: Pairs,
+    evidence: Pairs,
+    forced: Pairs,
     different: pl.DataFrame,
     conflicts: _Conflicts,
     merge_weight: float,
 ) -> None:
-    """Writes the clusters of the contested components into `label`."""
-    inside = contested[component]
+    """Average linkage in the chosen components, one after the other. Writes the clusters into `label`."""
+    inside = chosen[component]
     nodes = np.flatnonzero(inside)
     groups = _Groups(nodes, different, conflicts)
     kept = forced.where(inside[forced.left])
@@ -379,13 +417,7 @@ def _split_contested(
         if one != other and groups.refusal(one, other) != STEWARD_DIFFERENT:
             groups.join(one, other)
 
-    compared = [
-        pairs.where(inside[pairs.left] & (component[pairs.left] == component[pairs.right]))
-        for pairs in (links, evidence)
-    ]
-    totals = pl.concat(
-        pl.DataFrame({"left": pairs.left, "right": pairs.right, "weight": pairs.weight}) for pairs in compared
-    )
+    totals = _compared_within(component, chosen, links, evidence)
     if len(kept.left):
         group_of = pl.DataFrame({"node": nodes, "group": [groups.find(node) for node in nodes.tolist()]})
         ends = [
@@ -447,9 +479,11 @@ def _join_groups(groups: _Groups, totals: list[tuple[int, int, int, int]], thres
 
 
 def _explain_refusals(
-    refused: _Pairs, label: np.ndarray, different: pl.DataFrame, conflicts: _Conflicts
+    refused: Pairs, label: np.ndarray, different: pl.DataFrame, conflicts: _Conflicts
 ) -> list[str]:
     """The reason for each link whose ends are in two clusters."""
+    if not conflicts.codes and not different.height:
+        return [WEAK_GROUP_EVIDENCE] * len(refused.left)
     ends = np.unique(label[np.concatenate([refused.left, refused.right])])
     nodes = np.flatnonzero(np.isin(label, ends))
     traits = _traits_of(dict(zip(nodes.tolist(), label[nodes].tolist(), strict=True)), different, conflicts)

@@ -177,7 +177,11 @@ def read_records(work: Phase, parameters: dict, everything: bool) -> "pl.DataFra
             "old_profile_key": pl.Int64,
         },
         parameters,
-    ).with_columns(pl.col("is_changed") == "t")
+    ).with_columns(
+        pl.col("is_changed") == "t",
+        uuid_bytes("old_customer"),
+        uuid_bytes("home_customer"),
+    )
 
 
 def read_pairs(cursor, candidates: str, which: str = "true", parameters: object = None) -> "pl.DataFrame":
@@ -237,13 +241,6 @@ def cluster_touched(work: Phase, parameters: dict, everything: bool) -> "tuple[p
     is_own = pl.col("left_profile_key") == pl.col("right_profile_key")
     merges = is_merging(parameters)
     confidence = (100 / (1 + (-pl.col("match_weight").cast(pl.Float64) * log(2)).exp())).cast(pl.Float32)
-    own = pairs.filter(is_own).select(
-        profile_key="left_profile_key", is_one_person=merges, total_confidence_score=confidence
-    )
-    profiles = profiles_of(records, traits, own)
-    between = pairs.filter(~is_own)
-    if not everything:
-        between = between.join(profiles, left_on="right_profile_key", right_on="profile_key", how="semi")
     # What merges has to reach the threshold of what merges.
     work.cursor.execute(
         "select parameters ->> case when %(merge_flagged)s then 'flag_review' else 'auto_merge' end "
@@ -253,40 +250,17 @@ def cluster_touched(work: Phase, parameters: dict, everything: bool) -> "tuple[p
     row = work.cursor.fetchone()
     threshold = float(row[0]) if row else 0.9
     resolution = resolve(
-        records=records.select("record_key", "profile_key"),
-        profiles=profiles,
-        links=between.filter(merges).select(
-            "left_profile_key", "right_profile_key", "match_weight", total_confidence_score=confidence
+        records,
+        own=pairs.filter(is_own).select(
+            profile_key="left_profile_key", is_one_person=merges, total_confidence_score=confidence
         ),
-        evidence=between.filter(~merges).select("left_profile_key", "right_profile_key", "match_weight"),
+        traits=traits,
+        links=pairs.filter(~is_own & merges).with_columns(total_confidence_score=confidence),
+        evidence=pairs.filter(~is_own & ~merges),
         decisions=decisions,
         merge_weight=log2(threshold / (1 - threshold)),
     )
     return records, resolution
-
-
-def profiles_of(records: "pl.DataFrame", traits: "pl.DataFrame", own: "pl.DataFrame") -> "pl.DataFrame":
-    """The profiles of the records, as resolution.resolve takes them.
-
-    own: profile_key, is_one_person, total_confidence_score of those compared with themselves: records that share
-    a profile are one person, as far as the model can tell.
-    """
-    import polars as pl
-
-    return (
-        records.group_by("profile_key")
-        .len()
-        .join(traits, on="profile_key", how="left")
-        .join(own, on="profile_key", how="left")
-        .select(
-            "profile_key",
-            "birth_date",
-            "national_id",
-            is_one_node=(pl.col("len") == 1) | pl.col("is_one_person").fill_null(False),
-            total_confidence_score=pl.when(pl.col("len") > 1).then("total_confidence_score"),
-        )
-        .sort("profile_key")
-    )
 
 
 def write_refused(work: Phase, resolution: "Resolution", everything: bool) -> None:
@@ -307,10 +281,12 @@ def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolutio
     from identity.assignment import assign, changed_customers, compositions, former_members, merges, splits
 
     # Those of a cluster side by side: so they will be read.
-    moves = records.join(resolution.records, on="record_key").sort("cluster", "record_key")
+    moves = pl.concat([records, resolution.records.drop("record_key")], how="horizontal").sort(
+        "cluster", "record_key"
+    )
     run_file(work.cursor, HERE / "withdrawn_records.sql", parameters)
-    withdrawn = [customer for (customer,) in work.cursor.fetchall()]
-    former = former_members(records)
+    withdrawn = ids_of([customer for (customer,) in work.cursor.fetchall()])
+    former = former_members(moves)
     known = pl.concat([former[name].alias("customer") for name in ("old_customer", "home_customer")]).unique()
     assignment = assign(moves, registry(work, known), lambda ids: living(work, ids))
     work.cursor.execute("select source_number, source_bit from raw.sources")
@@ -318,12 +294,17 @@ def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolutio
     # The cursor is the writer's until it is done.
     with ThreadPoolExecutor(1) as writer:
         writing = writer.submit(write_memberships, work, moves, assignment)
-        changed = changed_customers(moves, assignment, withdrawn)
-        made_of = compositions(moves, assignment, source_bits)
-        changed = changed.join(
-            made_of, on="global_customer_id", how="left", maintain_order="left"
-        ).with_columns(
-            pl.col("source_mask").fill_null(0), run_id=pl.lit(work.run_id), created_run_id=pl.lit(work.run_id)
+        changed = (
+            changed_customers(moves, assignment, withdrawn)
+            .join(
+                compositions(moves, assignment, source_bits), on="cluster", how="left", maintain_order="left"
+            )
+            .drop("cluster")
+            .with_columns(
+                pl.col("source_mask").fill_null(0),
+                run_id=pl.lit(work.run_id),
+                created_run_id=pl.lit(work.run_id),
+            )
         )
         writing.result()
     write_rows(work, CUSTOMERS, [changed], "update_customers")
@@ -337,6 +318,13 @@ def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolutio
     )
 
 
+def ids_of(texts: list[str]) -> "pl.Series":
+    """Ids as bytes."""
+    import polars as pl
+
+    return pl.Series("id", texts, dtype=pl.String).to_frame().select(uuid_bytes("id")).to_series()
+
+
 def registry(work: Phase, ids: "pl.Series") -> "pl.DataFrame":
     """What is known of these ids: customer, status, record_count, created_run_id."""
     import polars as pl
@@ -347,17 +335,17 @@ def registry(work: Phase, ids: "pl.Series") -> "pl.DataFrame":
         "record_count": pl.Int32,
         "created_run_id": pl.Int32,
     }
-    return copy_out(work.cursor, read_sql("registry"), schema, {"ids": array_text(ids)})
+    wanted = {"ids": array_text(ids.bin.encode("hex"))}
+    return copy_out(work.cursor, read_sql("registry"), schema, wanted).with_columns(uuid_bytes("customer"))
 
 
-def living(work: Phase, ids: list[str]) -> set[str]:
+def living(work: Phase, ids: "pl.Series") -> "pl.Series":
     """Those of the ids that somebody lives under."""
     import polars as pl
 
     if is_empty(work.cursor, CUSTOMERS):
-        return set()
-    known = registry(work, pl.Series(ids, dtype=pl.String))
-    return set(known.filter(pl.col("status") == "live")["customer"])
+        return ids.clear()
+    return registry(work, ids).filter(pl.col("status") == "live")["customer"]
 
 
 def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignment") -> None:
@@ -375,9 +363,9 @@ def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignmen
     )
     home = pl.when(pl.col("home_customer") != pl.col("customer")).then("home_customer")
     if "old_customer" not in moves.columns:
-        has_moved, home = pl.lit(True), pl.lit(None, pl.String)
+        has_moved, home = pl.lit(True), pl.lit(None, pl.Binary)
 
-    customers = assignment.clusters.select("cluster", "customer", id=uuid_bytes("customer"))
+    customers = assignment.clusters.select("cluster", "customer")
 
     def rows(part: "pl.DataFrame") -> "pl.DataFrame":
         return (
@@ -388,7 +376,7 @@ def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignmen
                 "profile_key",
                 pl.lit(work.run_id).alias("run_id"),
                 "match_confidence",
-                pl.col("id").alias("global_customer_id"),
+                pl.col("customer").alias("global_customer_id"),
                 home.alias("home_customer_id"),
                 "assigned_by",
                 "source_number",

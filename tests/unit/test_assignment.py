@@ -12,10 +12,10 @@ from identity.assignment import (
     splits,
 )
 
-A, B = "a" * 32, "b" * 32
+A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
 
 
-def founded_id(record_key: int, attempt: int) -> str:
+def founded_id(record_key: int, attempt: int) -> bytes:
     """The id of one founder."""
     return founded_ids(pl.Series([record_key], dtype=pl.Int64), attempt)[0]
 
@@ -23,15 +23,15 @@ def founded_id(record_key: int, attempt: int) -> str:
 def moves(*rows: tuple) -> pl.DataFrame:
     """record_key, cluster, old_customer, home_customer of each record; none of them changed at its source."""
     names = ("record_key", "cluster", "old_customer", "home_customer")
-    kinds = (pl.Int64, pl.Int64, pl.String, pl.String)
+    kinds = (pl.Int64, pl.Int64, pl.Binary, pl.Binary)
     frame = pl.DataFrame(rows, schema=dict(zip(names, kinds, strict=True)), orient="row")
-    return frame.with_columns(is_changed=pl.lit(False))
+    return frame.with_columns(is_changed=pl.lit(False)).sort("cluster", "record_key")
 
 
 def registry(*rows: tuple) -> pl.DataFrame:
     """customer, status, record_count, created_run_id."""
     names = ("customer", "status", "record_count", "created_run_id")
-    kinds = (pl.String, pl.String, pl.Int32, pl.Int32)
+    kinds = (pl.Binary, pl.String, pl.Int32, pl.Int32)
     return pl.DataFrame(rows, schema=dict(zip(names, kinds, strict=True)), orient="row")
 
 
@@ -39,8 +39,12 @@ def owners(assignment) -> dict[int, str]:
     return dict(assignment.clusters.select("cluster", "customer").rows())
 
 
-def nobody(ids: list[str]) -> set[str]:
-    return set()
+def nobody(ids: pl.Series) -> pl.Series:
+    return ids.clear()
+
+
+def customers(*ids: bytes) -> pl.Series:
+    return pl.Series(ids, dtype=pl.Binary)
 
 
 def test_a_new_cluster_is_founded_by_its_smallest_record():
@@ -51,7 +55,7 @@ def test_a_new_cluster_is_founded_by_its_smallest_record():
 
 def test_an_id_that_somebody_lives_under_is_not_founded_again():
     first = founded_id(5, 0)
-    made = assign(moves((5, 1, None, None)), registry(), lambda ids: {first} & set(ids))
+    made = assign(moves((5, 1, None, None)), registry(), lambda ids: ids.filter(ids.is_in([first])))
     assert owners(made) == {1: founded_id(5, 1)}
 
 
@@ -72,7 +76,7 @@ def test_a_split_keeps_the_id_where_most_records_are_and_opens_another():
     made = assign(parted, registry((A, "live", 3, 1)), nobody)
     assert owners(made) == {1: A, 3: founded_id(3, 0)}
     assert splits(parted, made).rows() == [(A, founded_id(3, 0), 1)]
-    assert set(changed_customers(parted, made, [])["global_customer_id"]) == {A, founded_id(3, 0)}
+    assert set(changed_customers(parted, made, customers())["global_customer_id"]) == {A, founded_id(3, 0)}
 
 
 def test_an_unmerge_gives_back_the_id_the_records_came_with():
@@ -85,12 +89,29 @@ def test_an_unmerge_gives_back_the_id_the_records_came_with():
 def test_a_customer_without_records_is_merged_or_closed():
     together = moves((1, 1, A, A), (2, 1, B, B))
     made = assign(together, registry((A, "live", 2, 1), (B, "live", 1, 1)), nobody)
-    changed = changed_customers(together, made, ["c" * 32])
-    assert {row[0]: row[1:] for row in changed.rows()} == {
-        A: ("live", None, 2),
-        B: ("merged", A, 0),
-        "c" * 32: ("closed", None, 0),
-    }
+    changed = changed_customers(together, made, customers(C))
+    shown = changed.select("global_customer_id", "status", "merged_into", "record_count")
+    assert shown.rows() == [
+        (A, "live", None, 2),
+        (B, "merged", A, 0),
+        (C, "closed", None, 0),
+    ]
+
+
+def test_only_customers_whose_members_changed_are_written():
+    stay = moves((1, 1, A, A), (2, 1, A, A), (3, 3, B, B))
+    made = assign(stay, registry((A, "live", 2, 1), (B, "live", 1, 1)), nobody)
+
+    def changed(members: pl.DataFrame, *withdrawn: bytes) -> list[bytes]:
+        return changed_customers(members, made, customers(*withdrawn))["global_customer_id"].to_list()
+
+    assert changed(stay) == []
+    assert changed(stay, B) == [B], "a record of it was withdrawn"
+    assert changed(stay.with_columns(is_changed=pl.col("record_key") == 2)) == [A], (
+        "a record of it was corrected"
+    )
+    first = stay.drop("old_customer", "home_customer", "is_changed")
+    assert changed(first) == [A, B], "all are new"
 
 
 def test_what_a_customer_is_made_of():
@@ -101,9 +122,8 @@ def test_what_a_customer_is_made_of():
     )
     made = assign(members, registry(), nobody)
     made_of = compositions(members, made, {1: 1, 2: 2, 3: 4, 64: 0})
-    owner = owners(made)
-    assert {row[0]: row[1:] for row in made_of.rows()} == {
-        owner[1]: (1 | 4, None),
-        owner[4]: (0, None),
-        owner[100]: (2, LARGE_CUSTOMER // 2),
-    }
+    assert made_of.select("cluster", "source_mask", "profile_count").rows() == [
+        (1, 1 | 4, None),
+        (4, 0, None),
+        (100, 2, LARGE_CUSTOMER // 2),
+    ]

@@ -1,14 +1,16 @@
 """Clusters as stories of literal rows, against networkx where nothing is refused, and part by part."""
 
+from dataclasses import dataclass
 from datetime import date
 
 import networkx as nx
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from identity.clustering import cluster
+from identity import clustering
 
 SCHEMA = {"left_key": pl.Int64, "right_key": pl.Int64, "match_weight": pl.Float64}
 
@@ -21,6 +23,45 @@ def nodes_of(*keys: int, national_id: dict | None = None, birth_date: dict | Non
             "birth_date": [(birth_date or {}).get(key) for key in keys],
         },
         schema={"node": pl.Int64, "national_id": pl.String, "birth_date": pl.Date},
+    )
+
+
+@dataclass(frozen=True)
+class Result:
+    """assignments: node, cluster. refused: left_key, right_key, match_weight, reason."""
+
+    assignments: pl.DataFrame
+    refused: pl.DataFrame
+
+
+def cluster(nodes, links, evidence, forced=None, different=None) -> Result:
+    """clustering.cluster of nodes in any order and named by any keys."""
+    nodes = nodes.sort("node")
+    keys = nodes["node"].to_list()
+    number = {key: place for place, key in enumerate(keys)}
+
+    def numbered(pairs: pl.DataFrame | None) -> clustering.Pairs:
+        if pairs is None:
+            return clustering.NO_PAIRS
+        left, right = (
+            np.array([number[key] for key in pairs[side]], np.int32) for side in ("left_key", "right_key")
+        )
+        weight = (
+            pairs["match_weight"].to_numpy() if "match_weight" in pairs.columns else np.full(len(left), 20.0)
+        )
+        return clustering.Pairs.of(left, right, weight)
+
+    found = clustering.cluster(
+        len(keys),
+        numbered(links),
+        numbered(evidence),
+        numbered(forced),
+        None if different is None else different.with_columns(pl.col("node").replace_strict(number)),
+        nodes.with_columns(pl.col("node").replace_strict(number)) if keys else None,
+    )
+    return Result(
+        pl.DataFrame({"node": keys, "cluster": [keys[first] for first in found.label]}),
+        links[found.refused].with_columns(reason=pl.Series(found.reasons, dtype=pl.String)),
     )
 
 
@@ -189,8 +230,16 @@ def test_no_cluster_holds_both_sides_of_a_decision(weights, rows):
             assert len({side for d, node, side in decisions if d == decision and node in part}) <= 1
 
 
-def test_unknown_keys_are_ignored():
-    assert parts(cluster(nodes_of(1, 2), pairs_of((1, 2, 9.0), (2, 99, 9.0)), pairs_of())) == sets([1, 2])
+@settings(max_examples=200, deadline=None)
+@given(graphs)
+def test_components_side_by_side_end_as_one_by_one(weights):
+    keys = list(range(1, 15))
+    at_once = cluster(nodes_of(*keys), *split(weights))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clustering, "SMALL", 0)
+        one_by_one = cluster(nodes_of(*keys), *split(weights))
+    assert at_once.assignments.equals(one_by_one.assignments)
+    assert at_once.refused.equals(one_by_one.refused)
 
 
 @pytest.mark.parametrize("direction", [1, -1])

@@ -14,13 +14,8 @@ LINKS = {
     "match_weight": pl.Float32,
     "total_confidence_score": pl.Float32,
 }
-PROFILES = {
-    "profile_key": pl.Int64,
-    "birth_date": pl.String,
-    "national_id": pl.String,
-    "is_one_node": pl.Boolean,
-    "total_confidence_score": pl.Float32,
-}
+TRAITS = {"profile_key": pl.Int64, "birth_date": pl.String, "national_id": pl.String}
+OWN = {"profile_key": pl.Int64, "is_one_person": pl.Boolean, "total_confidence_score": pl.Float32}
 DECISIONS = {"decision_id": pl.Int64, "judgement": pl.String, "record_key": pl.Int64, "side": pl.Int32}
 MERGE_WEIGHT = 3.17  # log2 odds of probability 0.9
 
@@ -28,19 +23,14 @@ MERGE_WEIGHT = 3.17  # log2 odds of probability 0.9
 def resolved(records, links=(), evidence=(), decisions=(), own=None, born=None):
     """resolve() on rows: records {record: profile}, links and evidence (left, right, weight).
 
-    own: profile -> (is_one_node, confidence) of a profile with itself. born: profile -> birth date.
+    own: profile -> (is_one_person, confidence) of a profile with itself. born: profile -> birth date.
     """
-    own, born = own or {}, born or {}
-    keys = sorted(set(records.values()))
     return resolve(
         pl.DataFrame(
             list(records.items()), schema={"record_key": pl.Int64, "profile_key": pl.Int64}, orient="row"
         ),
-        pl.DataFrame(
-            [(key, born.get(key), None, *own.get(key, (True, None))) for key in keys],
-            schema=PROFILES,
-            orient="row",
-        ),
+        pl.DataFrame([(key, *said) for key, said in (own or {}).items()], schema=OWN, orient="row"),
+        pl.DataFrame([(key, day, None) for key, day in (born or {}).items()], schema=TRAITS, orient="row"),
         pl.DataFrame([(*link, 99.0) for link in links], schema=LINKS, orient="row"),
         pl.DataFrame(
             list(evidence),
@@ -135,6 +125,12 @@ def test_a_steward_says_same_against_all_evidence():
 def test_decisions_about_records_that_are_gone_say_nothing():
     found = resolved({1: 10}, decisions=[(7, "same", 1, 1), (7, "same", 99, 1), (8, "different", 98, 2)])
     assert clusters(found) == parts([1])
+
+
+def test_pairs_of_profiles_that_are_gone_say_nothing():
+    found = resolved({1: 10, 2: 20}, [(10, 20, 9.0), (20, 99, 9.0)], [(5, 10, -9.0)])
+    assert clusters(found) == parts([1, 2])
+    assert refusals(found) == []
 
 
 def test_nothing_in_nothing_out():
