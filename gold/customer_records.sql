@@ -15,4 +15,8 @@ select
 from staging.identity_inputs
 where
     %(record_keys)s::bigint[] is null
-    or record_key = any(%(record_keys)s::bigint[])
+    or (
+        -- Each source has a table of its own: those of another are not looked for in it.
+        %(source_number)s in (0, source_number)
+        and record_key = any(%(record_keys)s::bigint[])
+    )

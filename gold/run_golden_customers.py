@@ -42,7 +42,10 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 UPSTREAM = "identity.customers"
-VALUES, GOLDEN = "gold.customer_attribute_values", "gold.dim_customers"
+VALUES, GOLDEN = "gold.attribute_values", "gold.dim_customers"
+# What the kind of a value is made of, and its number.
+KIND = ("attribute", "rule", "is_golden", "source_list")
+Kinds = dict[tuple[str, str, bool, str], int]
 # So many customers are read at once, and so many of them computed while the last are written.
 SLICE = 4_000_000
 PART = 100_000
@@ -93,7 +96,7 @@ def make_golden(work: Phase) -> int:
     """Recompute the customers of gold.working_customers (customer: their numbers from 1, global_customer_id,
     created_at).
 
-    Writes customer_attribute_values and dim_customers under the run of `work`, where something differs.
+    Writes attribute_values and dim_customers under the run of `work`, where something differs.
     Returns how many rows of dim_customers were written or deleted.
 
     Memory: the records of SLICE customers, 0.3 GB for a million records, with what stands of them; the values
@@ -106,17 +109,20 @@ def make_golden(work: Phase) -> int:
     cursor.execute("select max(customer) from gold.working_customers")
     (last,) = cursor.fetchone()
     slices = [{"first": first, "last": min(first + SLICE - 1, last)} for first in range(1, last + 1, SLICE)]
+    kinds = _kinds(cursor)
+    known = len(kinds)
     build_left_indexes(cursor, VALUES)
     with (
-        bulk_load(cursor, VALUES, GOLDEN, leaves=("customer_attribute_values_global_customer_id",)),
-        ThreadPoolExecutor(max_workers=1) as aside,
+        bulk_load(cursor, VALUES, GOLDEN, leaves=("attribute_values_global_customer_id",)),
+        ThreadPoolExecutor(max_workers=2) as aside,
     ):
-        written = sum(_make_slice(work, chains, slice_, aside) for slice_ in slices)
+        written = sum(_make_slice(work, chains, slice_, kinds, aside) for slice_ in slices)
+    _write_kinds(cursor, kinds, known)
     work.refresh_statistics(VALUES, GOLDEN)
     return written
 
 
-def _make_slice(work: Phase, chains: "Chains", slice_: dict[str, int], aside: Executor) -> int:
+def _make_slice(work: Phase, chains: "Chains", slice_: dict[str, int], kinds: Kinds, aside: Executor) -> int:
     """Recompute a slice of the customers, part by part: while one is written, the next is computed."""
     import polars as pl
 
@@ -125,19 +131,21 @@ def _make_slice(work: Phase, chains: "Chains", slice_: dict[str, int], aside: Ex
     every_record = aside.submit(_every_record) if _is_most(work.cursor, slice_) else None
     members = _members(work.cursor, slice_)
     overrides = _overrides(work.cursor, slice_)
-    records = every_record.result() if every_record else _records(work.cursor, members)
+    standing = writing = aside.submit(_standing, work.cursor, slice_)
+    records = every_record.result() if every_record else _records(members)
+    members = members.select("customer", "record_key")
     records = records.join(members, on="record_key", how="left", maintain_order="left")
     # A part's records are found without looking at all others again.
     customer = records["customer"]
     by_customer = customer.arg_sort(nulls_last=True).head(len(customer) - customer.null_count())
     whose = customer.gather(by_customer)
     written = 0
-    standing = writing = aside.submit(_standing, work.cursor, slice_)
     for first in range(slice_["first"], slice_["last"] + 1, PART):
         part = pl.col("customer").is_between(first, first + PART, closed="left")
         start, end = whose.search_sorted(pl.Series([first, first + PART])).to_list()
         of_part = records[by_customer[start:end].sort()]
         made_values, made_golden = survive(of_part, chains, overrides.filter(part))
+        made_values = _with_kinds(made_values, kinds)
         customers, values, now = standing.result()
         new_values, old_values = _difference(made_values, values.filter(part))
         new_golden, old_golden = _difference(made_golden, customers.filter(part))
@@ -145,9 +153,13 @@ def _make_slice(work: Phase, chains: "Chains", slice_: dict[str, int], aside: Ex
             customers.select("customer", "created_at", "updated_at"), on="customer", maintain_order="left"
         ).with_columns(updated_at=pl.max_horizontal(pl.lit(now), pl.col("updated_at") + 1))
         written += pl.concat([new_golden["customer"], old_golden["customer"]]).n_unique()
-        changes = ((VALUES, old_values, new_values), (GOLDEN, old_golden, new_golden))
+        ids = customers.filter(part).select("customer", uuid_bytes("global_customer_id"))
+        new_values, new_golden = (
+            new.join(ids, on="customer", maintain_order="left").with_columns(run_id=pl.lit(work.run_id))
+            for new in (new_values, new_golden)
+        )
         writing.result()
-        writing = aside.submit(_write, work, customers.filter(part), changes)
+        writing = aside.submit(_write, work.cursor, old_values, new_values, old_golden, new_golden)
     writing.result()
     return written
 
@@ -160,11 +172,12 @@ def _is_most(cursor: Cursor, slice_: dict[str, int]) -> bool:
 
 
 def _members(cursor: Cursor, slice_: dict[str, int]) -> "pl.DataFrame":
-    """customer, record_key: the records of a slice."""
+    """customer, record_key, source_number: the records of a slice."""
     import polars as pl
 
     query = (HERE / "members.sql").read_text(encoding="utf-8")
-    return copy_out_numbers(cursor, query, {"customer": pl.Int64, "record_key": pl.Int64}, slice_)
+    member = {"customer": pl.Int64, "record_key": pl.Int64, "source_number": pl.Int16}
+    return copy_out_numbers(cursor, query, member, slice_)
 
 
 def _every_record() -> "pl.DataFrame":
@@ -173,15 +186,20 @@ def _every_record() -> "pl.DataFrame":
         return _copied_records(connection.cursor(), None)
 
 
-def _records(cursor: Cursor, members: "pl.DataFrame") -> "pl.DataFrame":
-    """The records of the members."""
+def _records(members: "pl.DataFrame") -> "pl.DataFrame":
+    """The records of the members, by a connection of their own: they are read beside what stands of them."""
     import polars as pl
 
-    keys = [array_text(some["record_key"]) for some in members.iter_slices(KEYS)] or ["{}"]
-    return pl.concat(_copied_records(cursor, some) for some in keys)
+    asked = [
+        (array_text(some["record_key"]), source_number)
+        for (source_number,), of_source in members.partition_by("source_number", as_dict=True).items()
+        for some in of_source.iter_slices(KEYS)
+    ]
+    with connect() as connection:
+        return pl.concat(_copied_records(connection.cursor(), *some) for some in asked or [("{}", 0)])
 
 
-def _copied_records(cursor: Cursor, record_keys: str | None) -> "pl.DataFrame":
+def _copied_records(cursor: Cursor, record_keys: str | None, source_number: int = 0) -> "pl.DataFrame":
     import polars as pl
 
     from gold.survivorship import ATTRIBUTES
@@ -189,7 +207,7 @@ def _copied_records(cursor: Cursor, record_keys: str | None) -> "pl.DataFrame":
     schema = {"record_key": pl.Int64, "event_ts": pl.Int64, "source_system": pl.String}
     schema |= dict.fromkeys(ATTRIBUTES, pl.String)
     query = (HERE / "customer_records.sql").read_text(encoding="utf-8")
-    return copy_out(cursor, query, schema, {"record_keys": record_keys})
+    return copy_out(cursor, query, schema, {"record_keys": record_keys, "source_number": source_number})
 
 
 def _overrides(cursor: Cursor, slice_: dict[str, int]) -> "pl.DataFrame":
@@ -209,7 +227,7 @@ def _standing(cursor: Cursor, slice_: dict[str, int]) -> "tuple[pl.DataFrame, pl
     """
     import polars as pl
 
-    from gold.survivorship import ATTRIBUTES, RULES
+    from gold.survivorship import ATTRIBUTES
 
     text, number = pl.String, pl.Int64
     golden = {
@@ -219,14 +237,48 @@ def _standing(cursor: Cursor, slice_: dict[str, int]) -> "tuple[pl.DataFrame, pl
     }  # fmt: skip
     value = {
         "customer": number, "row_address": text, "record_key": number, "first_seen": number,
-        "last_seen": number, "record_count": number, "attribute": pl.Enum(ATTRIBUTES), "rule": pl.Enum(RULES),
-        "is_golden": pl.Boolean, "source_list": text, "value": text,
+        "last_seen": number, "record_count": number, "kind": pl.Int32, "value": text,
     }  # fmt: skip
     customers = (HERE / "standing_golden_records.sql").read_text(encoding="utf-8")
     values = (HERE / "standing_values.sql").read_text(encoding="utf-8")
     cursor.execute("select (date_part('epoch', now()) * 1e6)::bigint")
     (now,) = cursor.fetchone()
     return copy_out(cursor, customers, golden, slice_), copy_out(cursor, values, value, slice_), now
+
+
+def _kinds(cursor: Cursor) -> Kinds:
+    """The kinds of values there are."""
+    cursor.execute(
+        "select attribute::text, rule::text, is_golden, array_to_string(sources, ','), kind "
+        "from gold.value_kinds order by kind"
+    )
+    return {tuple(kind): number for *kind, number in cursor}
+
+
+def _with_kinds(values: "pl.DataFrame", kinds: Kinds) -> "pl.DataFrame":
+    """The values with the numbers of their kinds in place of what makes these; a new kind gets the next."""
+    import polars as pl
+
+    from gold.survivorship import ATTRIBUTES, RULES
+
+    attribute, rule, sources = (values[name].to_physical().cast(pl.Int64) for name in (*KIND[:2], KIND[3]))
+    code = (sources * len(ATTRIBUTES) + attribute) * len(RULES) + rule
+    code = code * 2 + values["is_golden"].cast(pl.Int64)
+    first = code.arg_unique()
+    numbers = [kinds.setdefault(kind, len(kinds) + 1) for kind in values[first].select(KIND).iter_rows()]
+    return values.drop(KIND).with_columns(
+        kind=code.replace_strict(code.gather(first), pl.Series(numbers, dtype=pl.Int32))
+    )
+
+
+def _write_kinds(cursor: Cursor, kinds: Kinds, known: int) -> None:
+    """Write the kinds after the first `known`."""
+    for (attribute, rule, is_golden, sources), number in list(kinds.items())[known:]:
+        cursor.execute(
+            "insert into gold.value_kinds (kind, attribute, rule, is_golden, sources) "
+            "values (%s, %s, %s, %s, string_to_array(%s, ','))",
+            (number, attribute, rule, is_golden, sources),
+        )
 
 
 def _difference(made: "pl.DataFrame", standing: "pl.DataFrame") -> "tuple[pl.DataFrame, pl.DataFrame]":
@@ -239,22 +291,45 @@ def _difference(made: "pl.DataFrame", standing: "pl.DataFrame") -> "tuple[pl.Dat
 
 
 def _write(
-    work: Phase,
-    customers: "pl.DataFrame",
-    changes: "tuple[tuple[str, pl.DataFrame, pl.DataFrame], ...]",
+    cursor: Cursor,
+    old_values: "pl.DataFrame",
+    new_values: "pl.DataFrame",
+    old_golden: "pl.DataFrame",
+    new_golden: "pl.DataFrame",
 ) -> None:
-    """Of each table delete the old rows, by their address, and load the new ones."""
-    import polars as pl
-
-    ids = customers.select("customer", uuid_bytes("global_customer_id"))
-    for table, old, new in changes:
+    """Write what is new and take away what is old, in both tables."""
+    new_values, old_values = _rewrite_values(cursor, old_values, new_values)
+    for table, old, new in ((VALUES, old_values, new_values), (GOLDEN, old_golden, new_golden)):
         if old.height:
-            work.cursor.execute(
+            cursor.execute(
                 SQL("delete from {} where ctid = any(%s::tid[])").format(table_identifier(table)),
                 (array_text(old["row_address"]),),
             )
-        rows = new.join(ids, on="customer", maintain_order="left").drop("customer")
-        copy_in(work.cursor, table, rows.with_columns(run_id=pl.lit(work.run_id)))
+        copy_in(cursor, table, new.drop("customer"))
+
+
+def _rewrite_values(
+    cursor: Cursor, old: "pl.DataFrame", new: "pl.DataFrame"
+) -> "tuple[pl.DataFrame, pl.DataFrame]":
+    """Give rows of new values the places of old ones of the same customer; returns the new and the old that are left.
+
+    Which takes whose place does not matter. A row that is updated stays on its page where there is room, and
+    the index need not know.
+    """
+    import polars as pl
+
+    if old.height == 0:
+        return new, old
+    old, new = (rows.with_columns(place=pl.int_range(pl.len()).over("customer")) for rows in (old, new))
+    pair = ["customer", "place"]
+    rewritten = new.join(old.select(*pair, "row_address"), on=pair, maintain_order="left")
+    run_file(cursor, HERE / "create_rewritten_values.sql")
+    copy_in(cursor, "pg_temp.rewritten_values", rewritten.drop(pair))
+    run_file(cursor, HERE / "rewrite_values.sql")
+    new, old = (
+        rows.join(rewritten, on=pair, how="anti", maintain_order="left").drop("place") for rows in (new, old)
+    )
+    return new, old
 
 
 def main(argv: list[str] | None = None) -> int:

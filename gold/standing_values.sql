@@ -6,13 +6,10 @@ select
     (date_part('epoch', attribute_values.first_seen) * 1e6)::bigint as first_seen,
     (date_part('epoch', attribute_values.last_seen) * 1e6)::bigint as last_seen,
     attribute_values.record_count,
-    attribute_values.attribute,
-    attribute_values.rule,
-    attribute_values.is_golden::text as is_golden,
-    attribute_values.source_list,
+    attribute_values.kind,
     attribute_values.value
 from gold.working_customers
-inner join gold.customer_attribute_values as attribute_values
+inner join gold.attribute_values
     on working_customers.global_customer_id = attribute_values.global_customer_id
 where
     working_customers.customer between %(first)s and %(last)s

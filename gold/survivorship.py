@@ -44,9 +44,9 @@ def survive(
 
     records: customer (a number), record_key, event_ts (microseconds), source_system, and the ATTRIBUTES as
     text. overrides: customer, attribute, value, made_at (microseconds), at most one per customer and attribute.
-    Values: customer, record_key, first_seen, last_seen, record_count, attribute, rule, is_golden, source_list,
-    value; in order of customer and attribute. Golden records: customer, record_count, source_count,
-    canonical_*; in order of customer.
+    Values: customer, record_key, first_seen, last_seen (null: when first seen), record_count, attribute, rule,
+    is_golden, source_list, value; in order of customer and attribute. Golden records: customer, record_count,
+    source_count, canonical_*; in order of customer.
     """
     sources = sorted(records["source_system"].unique())
     if len(sources) > MOST_SOURCES:
@@ -122,12 +122,12 @@ def _values(sightings: pl.DataFrame, chains: Chains, source_bits: dict[str, int]
         "customer",
         "record_key",
         "first_seen",
-        "last_seen",
+        pl.when(pl.col("last_seen") > pl.col("first_seen")).then("last_seen").alias("last_seen"),
         "record_count",
         attribute=_named(pl.col("attribute"), ATTRIBUTES),
         rule=_named(pl.col("standing") % len(RULES), RULES),
         is_golden=pl.col("standing") < len(RULES),
-        source_list=pl.col("source_bits").replace_strict(names, return_dtype=pl.String),
+        source_list=pl.col("source_bits").replace_strict(names, return_dtype=pl.Enum(list(names.values()))),
         value="value",
     )[in_order]
 
@@ -230,7 +230,7 @@ def _overridden(values: pl.DataFrame, overrides: pl.DataFrame) -> pl.DataFrame:
     """The values with what stewards say: their value is golden, added where no record says it."""
     if overrides.height == 0:
         return values
-    attribute, rule = values.schema["attribute"], values.schema["rule"]
+    attribute, rule, source_list = (values.schema[name] for name in ("attribute", "rule", "source_list"))
     overrides = overrides.with_columns(pl.col("attribute").cast(attribute))
     key = ["customer", "attribute"]
     values = values.join(
@@ -243,12 +243,12 @@ def _overridden(values: pl.DataFrame, overrides: pl.DataFrame) -> pl.DataFrame:
         "customer",
         pl.lit(None, pl.Int64).alias("record_key"),
         pl.col("made_at").alias("first_seen"),
-        pl.col("made_at").alias("last_seen"),
+        pl.lit(None, pl.Int64).alias("last_seen"),
         pl.lit(0, pl.Int64).alias("record_count"),
         "attribute",
         pl.lit("steward_override", rule).alias("rule"),
         pl.lit(True).alias("is_golden"),
-        pl.lit("").alias("source_list"),
+        pl.lit("", source_list).alias("source_list"),
         "value",
     )
     return pl.concat([values, unsaid]).sort(*key, maintain_order=True)

@@ -149,51 +149,104 @@ create or replace trigger survivorship_rules_source_order
 before insert or update on gold.survivorship_rules
 for each row execute function gold.check_source_order();
 
-create table if not exists gold.customer_attribute_values (
-    global_customer_id uuid not null,
-    record_key bigint,
-    first_seen timestamptz not null,
-    last_seen timestamptz not null,
-    record_count integer not null check (record_count >= 0),
-    run_id integer not null,
+-- The values of customers are many, what is said about them often the same: that is kept once.
+create table if not exists gold.value_kinds (
+    kind integer primary key,
     attribute gold.canonical_attribute not null,
     rule gold.golden_rule not null,
     is_golden boolean not null,
-    source_list text not null,
-    value text not null,
-    sources text[] generated always as (string_to_array(source_list, ',')) virtual,
-    check ((record_key is null) = (record_count = 0)),
-    check (record_count > 0 or rule = 'steward_override')
+    sources text[] not null,
+    unique (attribute, rule, is_golden, sources)
 );
-do $sources$
+comment on table gold.value_kinds is
+'One row per combination of attribute, rule, golden or not, and sources that a value has had';
+
+create table if not exists gold.attribute_values (
+    global_customer_id uuid not null,
+    record_key bigint,
+    first_seen timestamptz not null,
+    last_seen timestamptz,
+    record_count integer not null,
+    run_id integer not null,
+    kind integer not null,
+    value text not null,
+    check ((record_key is null) = (record_count = 0)),
+    check (last_seen > first_seen)
+);
+comment on table gold.attribute_values is
+'One row per customer, attribute and distinct value; to read, see customer_attribute_values';
+comment on column gold.attribute_values.last_seen is
+'Null: when it was first seen, as half of all values were';
+comment on column gold.attribute_values.kind is
+'A row of gold.value_kinds';
+
+-- Each value once had all of it in its row, and the sources as an array, later as a list.
+do $migration$
 begin
-    -- Once an array was stored.
-    if not exists (
-        select from pg_attribute
-        where attrelid = 'gold.customer_attribute_values'::regclass and attname = 'source_list'
-    ) then
-        drop index if exists gold.customer_attribute_values_key;
-        alter table gold.customer_attribute_values
-        alter column sources type text using array_to_string(sources, ',');
-        alter table gold.customer_attribute_values rename column sources to source_list;
-        alter table gold.customer_attribute_values
-        add column sources text[] generated always as (string_to_array(source_list, ',')) virtual;
+    if not identity.is_still_table('gold.customer_attribute_values') then
+        return;
     end if;
+    insert into gold.value_kinds
+    select
+        (select count(*) from gold.value_kinds)
+        + row_number() over (
+            order by said.attribute, said.rule, said.is_golden, said.sources
+        ) as kind,
+        said.*
+    from (
+        select distinct
+            attribute_values.attribute,
+            attribute_values.rule,
+            attribute_values.is_golden,
+            attribute_values.sources
+        from gold.customer_attribute_values as attribute_values
+    ) as said
+    on conflict (attribute, rule, is_golden, sources) do nothing;
+    insert into gold.attribute_values
+    select
+        attribute_values.global_customer_id,
+        attribute_values.record_key,
+        attribute_values.first_seen,
+        nullif(attribute_values.last_seen, attribute_values.first_seen),
+        attribute_values.record_count,
+        attribute_values.run_id,
+        value_kinds.kind,
+        attribute_values.value
+    from gold.customer_attribute_values as attribute_values
+    inner join gold.value_kinds using (attribute, rule, is_golden, sources);
+    -- Made again in 080_quality.sql.
+    drop view if exists gold.steward_review_queue;
+    drop table gold.customer_attribute_values;
+    analyze gold.attribute_values;
 end
-$sources$;
-comment on table gold.customer_attribute_values is
+$migration$;
+-- Many rows of a customer are one entry in this index; phase 7 rewrites a customer's rows as a whole, and so
+-- keeps them unique.
+create index if not exists attribute_values_global_customer_id
+on gold.attribute_values (global_customer_id);
+
+create or replace view gold.customer_attribute_values as
+select
+    attribute_values.global_customer_id,
+    value_kinds.attribute,
+    attribute_values.value,
+    value_kinds.is_golden,
+    value_kinds.rule,
+    attribute_values.record_count,
+    value_kinds.sources,
+    attribute_values.first_seen,
+    coalesce(attribute_values.last_seen, attribute_values.first_seen) as last_seen,
+    attribute_values.record_key,
+    attribute_values.run_id
+from gold.attribute_values
+inner join gold.value_kinds
+    on attribute_values.kind = value_kinds.kind;
+comment on view gold.customer_attribute_values is
 'One row per customer, attribute and distinct value: who says it, how often, first and last, and why it is golden or not';
 comment on column gold.customer_attribute_values.record_key is
 'The latest record that says it; null for a value only a steward says';
 comment on column gold.customer_attribute_values.rule is
 'Golden: the strategy that told it from the runner-up. Not golden: the strategy by which it lost. only_value: nothing else was said; tie_break: all strategies equal, the value that sorts first';
-comment on column gold.customer_attribute_values.source_list is
-'The sources that say it, in order, with commas; as an array, which takes four times the room, they are computed when asked for: sources';
--- Many rows of a customer are one entry in this index; phase 7 rewrites a customer's rows as a whole, and so
--- keeps them unique.
-drop index if exists gold.customer_attribute_values_key;
-create index if not exists customer_attribute_values_global_customer_id
-on gold.customer_attribute_values (global_customer_id);
 
 -- History --------------------------------------------------------------------
 

@@ -328,7 +328,8 @@ $function$;
 
 -- One row per thing a steward should decide, the most pressing first. What one
 -- decision settles is one row: a pair of customers however many of their
--- records match. Each kind is ranked and cut, so a steward is not buried.
+-- records match. Each kind is ranked and cut, so a steward is not buried. Where a table that it reads becomes
+-- a view, it is dropped, and made again here.
 create or replace view gold.steward_review_queue as
 with active_decisions as materialized (
     select

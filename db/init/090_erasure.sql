@@ -953,7 +953,7 @@ begin
     -- structure.
     delete from gold.dim_customers as customers
     where customers.global_customer_id = any(family);
-    delete from gold.customer_attribute_values as attribute_values
+    delete from gold.attribute_values as attribute_values
     where attribute_values.global_customer_id = any(family);
     get diagnostics affected = row_count;
     counts := counts || jsonb_build_object('gold.customer_attribute_values', affected);

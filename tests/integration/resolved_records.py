@@ -154,7 +154,7 @@ class ResolvedRecords:
     def snapshot(self) -> list[tuple]:
         """Every row of gold's data with its place, to see whether anything was written."""
         tables = (
-            "dim_customers", "customer_attribute_values", "dim_customers_history", "customer_changes",
+            "dim_customers", "attribute_values", "dim_customers_history", "customer_changes",
             "customer_steward_overrides",
         )  # fmt: skip
         return [

@@ -10,6 +10,7 @@ PHONE = {"phone": "+1 212 736 5004"}
 # view: (the table it reads now, its order)
 FORMER = {
     "gold.customer_change_events": ("gold.customer_changes", "event_seq"),
+    "gold.customer_attribute_values": ("gold.attribute_values", "global_customer_id, attribute, value"),
     "identity.match_links": ("identity.refused_links", "left_profile_key, right_profile_key"),
     "staging.identity_match_candidates": ("staging.compared_pairs", "left_profile_key, right_profile_key"),
     "identity.customer_identity_map": ("identity.memberships", "record_key"),

@@ -5,7 +5,6 @@ import pytest
 from resolved_records import A, B, C
 
 from db.errors import ConfigurationError
-from db.settings import PROJECT
 from gold import run_golden_customers
 from gold.survivorship import ATTRIBUTES, RULES
 
@@ -206,7 +205,7 @@ def test_slices_parts_and_keys_read_one_by_one_change_nothing(resolved, monkeypa
     resolved.database.execute(touch, (resolved.run_id,))
     resolved.run_gold()
     assert resolved.snapshot() == before
-    resolved.database.execute("truncate gold.customer_attribute_values; delete from gold.dim_customers")
+    resolved.database.execute("truncate gold.attribute_values; delete from gold.dim_customers")
     resolved.database.execute(touch, (resolved.run_id,))
     resolved.run_gold()
     assert [resolved.golden(customer) for customer in (A, B, C)] == golden
@@ -244,24 +243,6 @@ def test_an_override_of_a_customer_without_records_leaves_no_value(resolved):
     resolved.run_gold()
     assert resolved.golden(A) == {}
     assert resolved.values(A, "name") == []
-
-
-def test_stored_arrays_of_sources_become_lists(resolved):
-    resolved.add(A, "sales:1", name="Anna")
-    resolved.add(A, "support:1", name="Anna")
-    resolved.run_gold()
-    resolved.database.execute(
-        "alter table gold.customer_attribute_values drop column sources; "
-        "alter table gold.customer_attribute_values rename column source_list to sources; "
-        "alter table gold.customer_attribute_values "
-        "alter column sources type text[] using string_to_array(sources, ',')"
-    )
-    schema = (PROJECT / "db/init/060_gold.sql").read_text(encoding="utf-8")
-    resolved.database.execute(schema)
-    resolved.database.execute(schema)
-    assert resolved.database.query("select sources, source_list from gold.customer_attribute_values") == [
-        (["sales", "support"], "sales,support")
-    ]
 
 
 def test_a_part_of_several_addresses_is_said_by_all_who_say_one_of_them(resolved):

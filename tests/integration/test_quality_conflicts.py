@@ -39,19 +39,25 @@ KEYS = count(1)
 
 def said(database, customer, attribute, value, sources, days, records=2):
     """The value is said by the sources, from the first to the last of two days of March."""
+    kind = (attribute, sources)
     database.execute(
-        "insert into gold.customer_attribute_values (global_customer_id, record_key, first_seen, last_seen, "
-        "record_count, run_id, attribute, rule, is_golden, source_list, value) "
-        "values (%s, %s, %s, %s, %s, 1, %s, 'most_recent', false, %s, %s)",
+        "insert into gold.value_kinds select count(*) + 1, %s, 'most_recent', false, %s from gold.value_kinds "
+        "on conflict (attribute, rule, is_golden, sources) do nothing",
+        kind,
+    )
+    database.execute(
+        "insert into gold.attribute_values (global_customer_id, record_key, first_seen, last_seen, "
+        "record_count, run_id, value, kind) select %s, %s, %s, nullif(%s::timestamptz, %s), %s, 1, %s, kind "
+        "from gold.value_kinds where attribute = %s and sources = %s",
         (
             customer,
             next(KEYS),
-            f"2026-03-{days[0]:02}",
+            first := f"2026-03-{days[0]:02}",
             f"2026-03-{days[1]:02}",
+            first,
             records,
-            attribute,
-            ",".join(sources),
             value,
+            *kind,
         ),
     )
 
@@ -109,7 +115,7 @@ def test_a_resolved_conflict_leaves_and_others_are_not_touched(store, run_phase)
         said(store, customer, "birth_date", "1980-02-11", ["sales"], (1, 1))
         said(store, customer, "birth_date", "1991-07-30", ["support"], (2, 2))
     run_phase(CONFLICTS, MDM_RUN_ID="2")
-    store.execute("delete from gold.customer_attribute_values where value = '1991-07-30'")
+    store.execute("delete from gold.attribute_values where value = '1991-07-30'")
     touch(store, ANN, 3)
     run_phase(CONFLICTS, MDM_RUN_ID="3")
     assert [row[0] for row in found(store)] == [BOB]
