@@ -139,6 +139,8 @@ def ingest(work: Phase, sources: list[Source], path: Path) -> None:
             bar.update(read)
             if counts:
                 total.add(counts)
+    # Few rows tell how many objects there are, and how large.
+    work.cursor.execute("set local default_statistics_target = 10")
     for table, rows in total.tables.items():
         if rows >= ANALYZE_ROWS:
             work.cursor.execute(SQL("analyze raw.{} (object_id, run_id)").format(Identifier(table)))

@@ -157,13 +157,12 @@ class _JsonReading(_Reading):
 
     def _add_lines(self, chunk: Chunk, block: "_Lines") -> None:
         """The hot path: a line that is as it should be costs one parse, one time check and one format."""
-        lines = block.lines
-        if not block.is_plain:
-            self._add_slowly(chunk, enumerate(lines, block.first))
-            return
         decode, head, latest, is_erased = self.reader.decode, self.head, self.latest, self.reader.is_erased
-        add, parse_time = chunk.rows.append, datetime.fromisoformat
-        for number, line in enumerate(lines, block.first):
+        add, parse_time, is_plain = chunk.rows.append, datetime.fromisoformat, block.is_plain
+        for number, line in enumerate(block.lines, block.first):
+            if not (is_plain or _is_plain(line, [line])):
+                self._add_slowly(chunk, [(number, line)])
+                continue
             try:
                 record = decode(line)
                 record_id, moment = record.record_id, record.event_ts
@@ -438,13 +437,16 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[_Lines]:
     except Damaged as error:
         damage = Rejected(number, str(error), _kept(rest))
         rest = b""
-    yield _Lines(number, [rest.removesuffix(b"\r")] if rest else [], is_last=True, damage=damage)
+    lines = [rest.removesuffix(b"\r")] if rest else []
+    yield _Lines(number, lines, has_escapes=b"\\" in rest, is_last=True, damage=damage)
 
 
 def _is_plain(text: bytes, lines: list[bytes]) -> bool:
     if b"\r" in text or max(map(len, lines)) > LONGEST_LINE:
         return False
-    if text.count(b"{") + text.count(b"[") > len(lines) and any(map(_depth, lines)):
+    # Where there are few brackets beside those that lines begin with, no line is deep.
+    opening = len(lines) if min(lines)[:1] == max(lines)[:1] == b"{" else 0
+    if text.count(b"{") + text.count(b"[") - opening >= DEEPEST and any(map(_depth, lines)):
         return False
     try:
         text.decode()

@@ -125,6 +125,22 @@ def test_a_bad_line_has_its_reason_and_its_neighbours_go_through(line, reason):
     assert text == line.decode(errors="replace").replace("\0", "\ufffd")[:10_000]
 
 
+@pytest.mark.parametrize("bare", [b"", b" ", b"0", b"~"])
+def test_a_deep_line_is_found_among_lines_without_brackets(bare):
+    deep = b'{"id": "a", "x": ' + b"[" * 64 + b"]" * 64 + b"}"
+    rows, rejected = read((bare + b"\n") * 100 + deep + b"\n" + GOOD + b"\n")
+    assert [row[0] for row in rows] == [102]
+    assert rejected[-1][:2] == (101, "nested deeper than 64")
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_escapes_stay_beside_a_line_that_is_no_text(end):
+    escaped = b'{"id": "a\\"b", "x": "\\\\ \\n"}'
+    rows, rejected = read(escaped + b"\n\xff\n" + escaped + end)
+    assert [(row[0], *row[3:]) for row in rows] == [(line, 'a"b', escaped.decode()) for line in (1, 3)]
+    assert rejected == [(2, "not UTF-8", "\ufffd")]
+
+
 @pytest.mark.parametrize(
     ("line", "deleted", "moment", "record_id"),
     [
