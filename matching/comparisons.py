@@ -116,15 +116,21 @@ class NumberedProfiles:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def rows(self, keys: pl.Series) -> np.ndarray:
-        """The row that each profile key stands in (int32). Raises KeyError for a key that is not there."""
+    def find(self, keys: pl.Series) -> np.ndarray:
+        """The row that each profile key stands in (int32), -1 for a key that is not there."""
         numbered = pl.DataFrame({"key": self.keys}).with_row_index("row")
         found = (
             keys.alias("key").to_frame().join(numbered, on="key", how="left", maintain_order="left")["row"]
         )
-        if found.null_count():
+        return found.cast(pl.Int32).fill_null(MISSING).to_numpy()
+
+    def rows(self, pairs: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """The rows (int32) of the profiles that pairs name as left_key and right_key. Raises KeyError for a key
+        that is not there."""
+        left, right = (self.find(pairs[side]) for side in ("left_key", "right_key"))
+        if min(left.min(initial=0), right.min(initial=0)) < 0:
             raise KeyError("pairs name a profile_key that profiles does not have")
-        return found.cast(pl.Int32).to_numpy()
+        return left, right
 
 
 class Places:

@@ -199,8 +199,7 @@ def score(
     & Sunter (1969); Winkler (2000) for the frequencies.
     """
     numbered = NumberedProfiles(profiles, model.junk)
-    left, right = numbered.rows(pairs["left_key"]), numbered.rows(pairs["right_key"])
-    compared = ComparedPairs(numbered, left, right, model.comparisons, model.places)
+    compared = ComparedPairs(numbered, *numbered.rows(pairs), model.comparisons, model.places)
     return next(score_in_parts(compared, model, total_profiles or profiles.height, max(1, pairs.height)))
 
 

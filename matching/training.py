@@ -64,22 +64,27 @@ def train(
         settings = model.training
         found = junk_values(profiles, settings.junk_names, settings.junk_dominant_share)
         junk = {name: values["value"].to_list() for name, values in found.items()}
-    return train_and_compare(NumberedProfiles(profiles, junk), pairs, model, junk)[0]
+    numbered = NumberedProfiles(profiles, junk)
+    return train_and_compare(numbered, *numbered.rows(pairs), pairs["rules"].to_numpy(), model, junk)[0]
 
 
 def train_and_compare(
-    numbered: NumberedProfiles, pairs: pl.DataFrame, model: Model, junk: dict[str, list[str]]
+    numbered: NumberedProfiles,
+    left: np.ndarray,
+    right: np.ndarray,
+    rules: np.ndarray,
+    model: Model,
+    junk: dict[str, list[str]],
 ) -> tuple[Model, ComparedPairs]:
     """`model` with all its probabilities estimated from the data, and the pairs as it compares them.
 
-    numbered: the profiles, in order of their keys, without junk. pairs: left_key, right_key and rules, the blocking
-    rules that found the pair as bits (bit n for the n-th rule of model.blocking); pairs of a profile with
+    numbered: the profiles, in order of their keys, without junk. left, right: the rows of the pairs. rules: the
+    blocking rules that found each pair as bits (bit n for the n-th rule of model.blocking); pairs of a profile with
     itself are compared and not trained on. junk: attribute -> values to set aside. With fewer than
     min_training_pairs pairs the written probabilities stay and `notes` says so. The result depends on nothing but
     the arguments.
     """
     settings = model.training
-    left, right = numbered.rows(pairs["left_key"]), numbered.rows(pairs["right_key"])
     counted = left != right
     model = replace(model, junk=junk, profiles=len(numbered), training_pairs=int(counted.sum()))
     with ThreadPoolExecutor(1) as aside:
@@ -92,7 +97,7 @@ def train_and_compare(
         )
         return replace(model, notes=(note,)), compared
     strangers = beginning.result()
-    counted_for = free_attributes(pairs["rules"].to_numpy(), counted, model)
+    counted_for = free_attributes(rules, counted, model)
     # At first every profile is a person.
     model, shares = strangers.estimated_at_first
     for _ in range(settings.rounds):

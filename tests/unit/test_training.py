@@ -242,7 +242,8 @@ def test_what_training_compared_scores_as_if_compared_anew():
     selves = profiles.select(left_key="profile_key", right_key="profile_key", rules=pl.lit(0, pl.Int64))
     pairs = pl.concat([pairs.cast(pl.Int64), selves]).sort("left_key", "right_key")
     numbered = NumberedProfiles(profiles.sort("profile_key"))
-    model, compared = train_and_compare(numbered, pairs, WRITTEN, {})
+    rules = pairs["rules"].to_numpy()
+    model, compared = train_and_compare(numbered, *numbered.rows(pairs), rules, WRITTEN, {})
     parts = pl.concat(score_in_parts(compared, model, profiles.height, part_pairs=333))
     assert parts.equals(score(profiles, pairs, model))
     # A profile agrees with itself, whoever it is: nothing is learnt from that.
@@ -289,7 +290,7 @@ def test_of_more_values_than_are_kept_the_most_frequent_are_and_ties_go_by_the_a
 def test_patterns_are_the_same_in_one_number_or_in_several(monkeypatch):
     profiles, pairs, _ = people(200, seed=5)
     numbered = NumberedProfiles(profiles.sort("profile_key"))
-    left, right = numbered.rows(pairs["left_key"]), numbered.rows(pairs["right_key"])
+    left, right = numbered.rows(pairs)
     compared = ComparedPairs(numbered, left, right, WRITTEN.comparisons)
     counted_for = free_attributes(pairs["rules"].to_numpy(), left != right, WRITTEN)
     model = replace(WRITTEN, comparisons=tuple(replace(c, rare_frequency=1e-4) for c in WRITTEN.comparisons))
