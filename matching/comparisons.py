@@ -43,6 +43,10 @@ MIN_MISSPELT = 3
 MOST_WORDS = 8
 WORKERS = 2
 CHUNK_PAIRS = 1 << 18
+LETTERS_VALUES = 1 << 14
+# The bit of each byte of a text. Of a character of several bytes the first one stands for all (10xxxxxx are the
+# others).
+BITS = np.array([1 << (0 if byte >> 6 == 0b10 else byte & 63) for byte in range(256)], dtype=np.uint64)
 
 
 class Values:
@@ -112,22 +116,55 @@ class NumberedProfiles:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def rows(self, keys: pl.Series) -> np.ndarray:
-        """The row that each profile key stands in (int32). Raises KeyError for a key that is not there."""
+    def find(self, keys: pl.Series) -> np.ndarray:
+        """The row that each profile key stands in (int32), -1 for a key that is not there."""
         numbered = pl.DataFrame({"key": self.keys}).with_row_index("row")
         found = (
             keys.alias("key").to_frame().join(numbered, on="key", how="left", maintain_order="left")["row"]
         )
-        if found.null_count():
+        return found.cast(pl.Int32).fill_null(MISSING).to_numpy()
+
+    def rows(self, pairs: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """The rows (int32) of the profiles that pairs name as left_key and right_key. Raises KeyError for a key
+        that is not there."""
+        left, right = (self.find(pairs[side]) for side in ("left_key", "right_key"))
+        if min(left.min(initial=0), right.min(initial=0)) < 0:
             raise KeyError("pairs name a profile_key that profiles does not have")
-        return found.cast(pl.Int32).to_numpy()
+        return left, right
+
+
+class Places:
+    """Which postal areas belong to which city, as numbers; true for a model whose places are city -> areas.
+
+    told: of each city whether its areas are known. together: city * areas + area, sorted, where they belong together.
+    """
+
+    def __init__(self, values: dict[str, Values], places: dict[str, list[str]]):
+        areas, self.area_of = values["postal_code"].derived(postal_areas)
+        self.areas = len(areas)
+        belonging = pl.DataFrame(
+            {"city": list(places), "area": list(places.values())},
+            schema={"city": pl.String, "area": pl.List(pl.String)},
+        ).explode("area")
+        cities, known_areas = (
+            numbers_of(values["city"], belonging["city"]),
+            numbers_of(areas, belonging["area"]),
+        )
+        self.told = np.zeros(len(values["city"]), dtype=bool)
+        self.told[cities[cities >= 0]] = True
+        known = (cities >= 0) & (known_areas >= 0)
+        self.together = np.sort(cities[known] * self.areas + known_areas[known])
+
+    def belong(self, city: np.ndarray, postal: np.ndarray) -> np.ndarray:
+        """Which of these cities and postal codes (their numbers) belong together."""
+        return contains(self.together, city.astype(np.int64) * self.areas + self.area_of[postal])
 
 
 class PairBatch:
     """Some pairs of rows of numbered profiles, as tests see them.
 
-    left, right: rows of the profiles. places: city -> postal areas that belong to it. Names are lined up and
-    places across are told only where a test asks for them.
+    left, right: rows of the profiles. places: None where none are known. Names are lined up and places across are
+    told only where a test asks for them.
     """
 
     def __init__(
@@ -135,11 +172,11 @@ class PairBatch:
         profiles: NumberedProfiles,
         left: np.ndarray,
         right: np.ndarray,
-        places: dict[str, list[str]] | None = None,
+        places: Places | None = None,
     ):
         self.profiles, self.values = profiles, profiles.values
         self.rows = (left, right)
-        self.places = places or {}
+        self.places = places
         self._sides: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
@@ -174,29 +211,17 @@ class PairBatch:
         Two masks: the pairs that can be told, and those that belong together. Both sides of the first point
         to the city.
         """
+        in_area = np.zeros(len(self), dtype=bool)
+        if self.places is None:
+            return in_area, in_area
         left, right = self._plain("city")
         left_postal, right_postal = self._plain("postal_code")
         across = ((left >= 0) != (right >= 0)) & ((left_postal >= 0) != (right_postal >= 0))
         across &= (left >= 0) == (right_postal >= 0)
-        in_area = np.zeros(len(self), dtype=bool)
         rows = np.flatnonzero(across)
-        if not self.places or not len(rows):
-            return np.zeros(len(self), dtype=bool), in_area
-        areas, area_of = self.values["postal_code"].derived(postal_areas)
-        belonging = pl.DataFrame(
-            {"city": list(self.places), "area": list(self.places.values())},
-            schema={"city": pl.String, "area": pl.List(pl.String)},
-        ).explode("area")
-        cities = numbers_of(self.values["city"], belonging["city"])
-        told = np.zeros(len(self.values["city"]), dtype=bool)
-        told[cities[cities >= 0]] = True
         city = np.maximum(left[rows], right[rows])
-        across[rows] = told[city]
-        area = area_of[np.maximum(left_postal[rows], right_postal[rows])]
-        known_areas = numbers_of(areas, belonging["area"])
-        known = (cities >= 0) & (known_areas >= 0)
-        together = np.sort(cities[known] * len(areas) + known_areas[known])
-        in_area[rows] = contains(together, city.astype(np.int64) * len(areas) + area)
+        across[rows] = self.places.told[city]
+        in_area[rows] = self.places.belong(city, np.maximum(left_postal[rows], right_postal[rows]))
         return across, in_area & across
 
     @cached_property
@@ -267,9 +292,9 @@ def _exchange(one: np.ndarray, other: np.ndarray, rows: np.ndarray) -> None:
 
 
 def first_letters(values: Values) -> np.ndarray:
-    """A number for the first letter of each value, -1 for none."""
+    """A number for the first letter of each value, -1 for none, and one more -1 for missing."""
     _, (codes,) = number_values([values.strings.str.extract(r"^(.)")])
-    return codes
+    return np.append(codes, np.int32(MISSING))
 
 
 def lengths(values: Values) -> np.ndarray:
@@ -278,17 +303,22 @@ def lengths(values: Values) -> np.ndarray:
 
 def letters_of(values: Values) -> np.ndarray:
     """Which characters each value without its spaces holds, as bits; different ones may share a bit."""
-    packed = values.strings.str.replace_all(r"[\s\-]", "")
-    size = packed.str.len_bytes().to_numpy().astype(np.int64)
     held = np.zeros(len(values), dtype=np.uint64)
-    if size.sum():
-        characters = np.frombuffer("".join(packed.to_list()).encode(), dtype=np.uint8)
-        # Of a character of several bytes the first one stands for all (10xxxxxx are the others).
-        characters = np.where(characters >> 6 == 0b10, 0, characters & 63).astype(np.uint64)
-        bits = np.left_shift(np.uint64(1), characters)
+    for first in range(0, len(values), LETTERS_VALUES):
+        text = values.derived(packed)[first : first + LETTERS_VALUES]
+        size = text.str.len_bytes().to_numpy().astype(np.int64)
+        joined = "".join(text.to_list()).encode()
         filled = size > 0
-        held[filled] = np.bitwise_or.reduceat(bits, (np.cumsum(size) - size)[filled])
+        if filled.any():
+            bits = BITS[np.frombuffer(joined, dtype=np.uint8)]
+            starts = (np.cumsum(size) - size)[filled]
+            held[first : first + len(text)][filled] = np.bitwise_or.reduceat(bits, starts)
     return held
+
+
+def packed(values: Values) -> pl.Series:
+    """The values without spaces and hyphens."""
+    return values.strings.str.replace_all(r"[\s\-]", "")
 
 
 def alphabetical_ranks(values: Values) -> np.ndarray:
@@ -296,7 +326,7 @@ def alphabetical_ranks(values: Values) -> np.ndarray:
 
 
 def without_spaces(values: Values) -> np.ndarray:
-    return values.strings.str.replace_all(r"[\s\-]", "").to_numpy().astype(object)
+    return values.derived(packed).to_numpy().astype(object)
 
 
 def first_tokens(values: Values) -> tuple[Values, np.ndarray]:
@@ -307,8 +337,7 @@ def first_tokens(values: Values) -> tuple[Values, np.ndarray]:
 
 def packed_lengths(values: Values) -> np.ndarray:
     """Characters without spaces, at least 1."""
-    packed = values.strings.str.replace_all(r"[\s\-]", "")
-    return packed.str.len_chars().to_numpy().astype(np.float32).clip(1)
+    return values.derived(packed).str.len_chars().to_numpy().astype(np.float32).clip(1)
 
 
 def other_initials(values: Values) -> np.ndarray:
@@ -327,8 +356,9 @@ def has_other_initials(values: Values) -> np.ndarray:
     return values.derived(other_initials) != ""
 
 
-def words(values: Values) -> np.ndarray:
-    """The numbers of the words of at least two letters, a row per value, -1 where there are no more.
+def words(values: Values) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the words of at least two letters, a row per value, -1 where there are no more; and which
+    values have several.
 
     Hyphens part words too; of a value with very many words the first MOST_WORDS.
     """
@@ -340,11 +370,17 @@ def words(values: Values) -> np.ndarray:
     )
     width = max(1, parts.list.len().max() or 1)
     _, columns = number_values([parts.list.get(place, null_on_oob=True) for place in range(width)])
-    return np.column_stack(columns)
+    return np.column_stack(columns), parts.list.len().to_numpy() > 1
 
 
 def local_parts(values: Values) -> tuple[Values, np.ndarray]:
-    local, (codes,) = number_values([values.strings.str.extract(r"^(.+)@")])
+    """The distinct parts before the (last) @, and the number of each value's."""
+    parts = values.strings.str.split_exact("@", 1).struct
+    local, rest = parts.field("field_0"), parts.field("field_1")
+    if rest.str.contains("@", literal=True).any():
+        local = values.strings.str.extract(r"^(.+)@")
+    local = local.to_frame("local").select(pl.when(rest.is_not_null() & (local != "")).then("local"))
+    local, (codes,) = number_values([local.to_series()])
     return local, codes
 
 
@@ -364,6 +400,12 @@ def date_digits(values: Values) -> np.ndarray:
     digits = values.strings.str.replace_all("-", "", literal=True).str.tail(8).str.pad_start(8, "0")
     joined = "".join(digits.to_list())
     return np.frombuffer(joined.encode("ascii"), dtype=np.uint8).reshape(len(values), 8) - ord("0")
+
+
+def sorted_distinct(values: np.ndarray) -> np.ndarray:
+    """Each of the values once, in order. np.unique would hash them, which takes many times as long."""
+    values = np.sort(values)
+    return values[np.append(True, values[1:] != values[:-1])[: len(values)]]
 
 
 def contains(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -430,7 +472,7 @@ def numbers_of(values: Values, wanted: pl.Series) -> np.ndarray:
 
 def shares_letter(values: Values, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """A cheap filter: which pairs begin with the same letter."""
-    letters = np.append(values.derived(first_letters), -1)
+    letters = values.derived(first_letters)
     return letters[left] == letters[right]
 
 
@@ -450,11 +492,12 @@ def nickname_pairs() -> pl.DataFrame:
     )
 
 
-def nickname_codes(values: Values) -> np.ndarray:
-    """Sorted numbers `left * count + right` of the first tokens that are nicknames of one another."""
+def nickname_codes(values: Values) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted numbers `left * count + right` of the first tokens that are nicknames of one another, and which first
+    tokens are a nickname, or have one."""
     tokens, _ = values.derived(first_tokens)
     numbered = pl.DataFrame({"name": tokens.strings, "code": np.arange(len(tokens), dtype=np.int64)})
-    return (
+    codes = (
         nickname_pairs()
         .join(numbered, on="name")
         .join(numbered, left_on="nickname", right_on="name", suffix="_other")
@@ -463,12 +506,21 @@ def nickname_codes(values: Values) -> np.ndarray:
         .sort()
         .to_numpy()
     )
+    # Both ways round, so either side has all.
+    has_nickname = np.zeros(len(tokens), dtype=bool)
+    has_nickname[codes // max(len(tokens), 1)] = True
+    return codes, has_nickname
 
 
 def are_nicknames(values: Values, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Which pairs of value numbers have first names that one person may go by."""
     tokens, first = values.derived(first_tokens)
-    return contains(values.derived(nickname_codes), first[left].astype(np.int64) * len(tokens) + first[right])
+    codes, has_nickname = values.derived(nickname_codes)
+    one, other = first[left], first[right]
+    alike = has_nickname[one] & has_nickname[other]
+    rows = np.flatnonzero(alike)
+    alike[rows] = contains(codes, one[rows].astype(np.int64) * len(tokens) + other[rows])
+    return alike
 
 
 def is_initial(values: Values, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -570,13 +622,13 @@ def initial(batch, attribute, rows, at_least):
 def shared_token(batch, attribute, rows, at_least):
     """A word of at least two letters in common, where one side has several; hyphens part words too."""
     values, left, right = _sides(batch, attribute, rows)
-    ours, theirs = values.derived(words)[left], values.derived(words)[right]
+    words_of, has_several = values.derived(words)
     shared = np.zeros(len(rows), dtype=bool)
-    if ours.shape[1] > 1:
-        several = np.flatnonzero((ours[:, 1] >= 0) | (theirs[:, 1] >= 0))
-        for one in ours[several].T:
-            for other in theirs[several].T:
-                shared[several] |= (one == other) & (one >= 0)
+    several = np.flatnonzero(has_several[left] | has_several[right])
+    ours, theirs = words_of[left[several]], words_of[right[several]]
+    for one in ours.T:
+        for other in theirs.T:
+            shared[several] |= (one == other) & (one >= 0)
     return shared
 
 
@@ -747,7 +799,7 @@ class ComparedPairs:
         self.rows = left.astype(np.int32, copy=False), right.astype(np.int32, copy=False)
         self.levels = {comparison.name: np.empty(len(self), dtype=np.int8) for comparison in self.comparisons}
         self.turned = np.zeros(len(self), dtype=bool), np.zeros(len(self), dtype=bool)
-        self.places = places or {}
+        self.places = Places(profiles.values, places) if places else None
         with ThreadPoolExecutor(WORKERS) as pool:
             list(pool.map(self._compare_chunk, range(0, len(self), CHUNK_PAIRS)))
 
@@ -757,7 +809,9 @@ class ComparedPairs:
     def _compare_chunk(self, start: int) -> None:
         part = slice(start, start + CHUNK_PAIRS)
         batch = PairBatch(self.profiles, self.rows[0][part], self.rows[1][part], self.places)
-        for name, level in compare(batch, self.comparisons).items():
+        # Every other chunk begins at the other end, so that two threads do not wait for the same derived values.
+        is_odd = start // CHUNK_PAIRS % 2
+        for name, level in compare(batch, self.comparisons[:: -1 if is_odd else 1]).items():
             self.levels[name][part] = level
         for side, turned in enumerate(batch.names[3]):
             self.turned[side][part] = turned
@@ -774,20 +828,28 @@ class ComparedPairs:
             row = self.rows[side][rows]
             code = codes[row]
             if other != attribute:
-                code = np.where(self.turned[side][rows], turned_codes[row], code)
+                turned = np.flatnonzero(self.turned[side][rows])
+                code[turned] = turned_codes[row[turned]]
             sides.append(code)
         left, right = sides
-        return np.where(left < 0, right, left), np.where(right < 0, left, right)
+        alone = np.flatnonzero((left < 0) != (right < 0))
+        left[alone] = right[alone] = np.maximum(left[alone], right[alone])
+        return left, right
+
+    @cached_property
+    def mixed(self) -> np.ndarray:
+        """The pairs of which one side has a city and no postal code, the other a postal code and no city."""
+        city, postal = self.profiles.codes["city"] >= 0, self.profiles.codes["postal_code"] >= 0
+        only = np.where(city != postal, np.where(city, np.int8(1), np.int8(2)), np.int8(0))
+        left, right = self.rows
+        # Of 0, 1 and 2 only 1 and 2 make 3.
+        return np.flatnonzero((only[left] ^ only[right]) == 3)
 
     def read_places(self, places: dict[str, list[str]]) -> None:
         """Compares cities with postal codes again, by the areas that are now known."""
-        self.places = places
-        city, postal = self.profiles.codes["city"] >= 0, self.profiles.codes["postal_code"] >= 0
-        left, right = self.rows
-        # One side has the city only, the other the postal code only.
-        mixed = (city ^ postal)[left] & (city ^ postal)[right] & (city[left] != city[right])
-        rows = np.flatnonzero(mixed)
-        batch = PairBatch(self.profiles, left[rows], right[rows], places)
+        self.places = Places(self.profiles.values, places) if places else None
+        left, right = (side[self.mixed] for side in self.rows)
+        batch = PairBatch(self.profiles, left, right, self.places)
         for comparison in self.comparisons:
             if comparison.name == "city":
-                self.levels["city"][rows] = compare(batch, [comparison])["city"]
+                self.levels["city"][self.mixed] = compare(batch, [comparison])["city"]

@@ -72,8 +72,6 @@ def match(work: Phase, retrain: bool = False) -> None:
         work.skip("no candidate pairs")
         return
     work.has_work()
-    import polars as pl
-
     # Only with new pairs, so that a run with nothing new changes nothing.
     reason = reason or growth_since_training(work) or drift_since_training(work)
     if reason is not None:
@@ -82,23 +80,25 @@ def match(work: Phase, retrain: bool = False) -> None:
     junk = shared_values(work)
     with ThreadPoolExecutor(1) as reader:
         reading = reader.submit(read_profiles, mark, junk, everything=reason is not None)
-        pairs = read_pairs(work, mark)
+        listed = read_pairs(work, mark)
+        # Meanwhile, what is compared again, or counts no longer.
+        if reason is None:
+            build_left_indexes(work.cursor, COMPARED)
+            run_file(work.cursor, HERE / "withdraw_candidates.sql", {"run_id": work.run_id, "mark": mark})
+            remove_former(work, listed)
+        else:
+            work.cursor.execute(f"truncate {COMPARED}")
         profiles = reading.result()
-    work.rows_in = pairs.height
-    # A profile may have died since its pair was listed.
-    alive = pl.DataFrame({"profile_key": profiles.keys})
-    for side in ("left_key", "right_key"):
-        pairs = pairs.join(alive, left_on=side, right_on="profile_key", how="semi", maintain_order="left")
+    pairs = Pairs(profiles, listed)
+    work.rows_in = len(pairs.rules)
     with ThreadPoolExecutor(1) as aside:
+        drawing = None
         if reason is not None:
             model, compared = make_version(work, reason, profiles, pairs, junk)
             drawing = aside.submit(draw_weights, model, work.detail["model_version"], work.run_id)
-            work.cursor.execute(f"truncate {COMPARED}")
         else:
             model, compared = current_version(work, profiles, pairs, junk)
-            drawing = None
-            run_file(work.cursor, HERE / "withdraw_candidates.sql", {"run_id": work.run_id, "mark": mark})
-        score_pairs(work, model, compared, pairs, afresh=reason is not None)
+        score_pairs(work, model, compared, pairs.rules, afresh=reason is not None)
         if drawing:
             drawing.result()
     work.refresh_statistics(COMPARED)
@@ -126,11 +126,17 @@ def reason_for_new_version(work: Phase, retrain: bool) -> str | None:
 
 def growth_since_training(work: Phase) -> str | None:
     """By how much the profiles are more than those the current version was made from, if far more."""
+    # There cannot be more than those and what came since, which is soon counted.
     work.cursor.execute(
-        "select profile_count, (select count(*) from staging.match_profiles where record_count > 0) "
+        "select profile_count, profile_count + (select count(*) from staging.match_profiles "
+        "where match_profiles.run_id > match_models.run_id and record_count > 0) "
         "from identity.match_models where is_current"
     )
-    trained_on, profile_count = work.cursor.fetchone()
+    trained_on, at_most = work.cursor.fetchone()
+    if at_most <= DRIFT_GROWTH * trained_on:
+        return None
+    work.cursor.execute("select count(*) from staging.match_profiles where record_count > 0")
+    (profile_count,) = work.cursor.fetchone()
     if profile_count > DRIFT_GROWTH * trained_on:
         return f"the data has grown from {trained_on:,} to {profile_count:,} profiles"
     return None
@@ -148,20 +154,41 @@ def drift_since_training(work: Phase) -> str | None:
 
 
 def read_pairs(work: Phase, mark: int):
-    """The pairs to compare: left_key, right_key, rules, rule_id; by keys, each once."""
+    """The pairs to compare: left_key, right_key, rules; as they were listed, some perhaps twice."""
     import polars as pl
 
-    pairs = copy_out_numbers(
+    return copy_out_numbers(
         work.cursor,
-        f"select left_profile_key, right_profile_key, rules, rule_id from {BLOCKED} "
+        f"select left_profile_key, right_profile_key, rules from {BLOCKED} "
         "where run_id > %s and rule_id >= 0",
-        {"left_key": pl.Int64, "right_key": pl.Int64, "rules": pl.Int32, "rule_id": pl.Int16},
+        {"left_key": pl.Int64, "right_key": pl.Int64, "rules": pl.Int32},
         (mark,),
-    ).sort("left_key", "right_key", "rule_id")
-    is_again = (pl.col("left_key") == pl.col("left_key").shift(1)) & (
-        pl.col("right_key") == pl.col("right_key").shift(1)
     )
-    return pairs.filter(~is_again.fill_null(False))
+
+
+class Pairs:
+    """Listed pairs in order of their keys, each once: left, right (rows of the profiles), rules.
+
+    A pair of a profile that has died since is left out. Of one that is listed twice that listing counts the first rule
+    of which comes first.
+    """
+
+    def __init__(self, profiles, listed):
+        import numpy as np
+
+        left, right = profiles.find(listed["left_key"]), profiles.find(listed["right_key"])
+        rules = listed["rules"].to_numpy()
+        if min(left.min(initial=0), right.min(initial=0)) < 0:
+            alive = (left >= 0) & (right >= 0)
+            left, right, rules = left[alive], right[alive], rules[alive]
+        pair = left * np.int64(len(profiles)) + right
+        # A few sorted lists one after the other, which a stable sort but merges.
+        order = np.argsort(pair, kind="stable")
+        pair = pair[order]
+        is_again = np.append(False, pair[1:] == pair[:-1])[: len(pair)]
+        if is_again.any():
+            order = order[np.lexsort((rules[order] & -rules[order], pair))][~is_again]
+        self.left, self.right, self.rules = left[order], right[order], rules[order]
 
 
 def read_profiles(mark: int, junk: dict[str, list[str]], everything: bool):
@@ -216,7 +243,7 @@ def make_version(work: Phase, reason: str, profiles, pairs, junk: dict[str, list
         declared = read_model()
     except ModelError as error:
         raise ConfigurationError(f"matching/model.toml: {error}. Mend it and run again.") from error
-    model, compared = train_and_compare(profiles, pairs, declared, junk)
+    model, compared = train_and_compare(profiles, pairs.left, pairs.right, pairs.rules, declared, junk)
     trained = not model.notes
     work.cursor.execute("update identity.match_models set is_current = false where is_current")
     work.cursor.execute(
@@ -226,7 +253,7 @@ def make_version(work: Phase, reason: str, profiles, pairs, junk: dict[str, list
         (
             "em" if trained else "defaults",
             len(profiles),
-            pairs.height,
+            len(pairs.rules),
             Json(None, dumps=lambda _: model.to_json()),
             configuration_hash(),
             "; ".join([reason, *model.notes]),
@@ -255,21 +282,17 @@ def current_version(work: Phase, profiles, pairs, junk: dict[str, list[str]]):
     work.cursor.execute("select parameters::text from identity.match_models where is_current")
     (text,) = work.cursor.fetchone()
     model = replace(model_from_json(text), junk=junk)
-    left, right = profiles.rows(pairs["left_key"]), profiles.rows(pairs["right_key"])
-    return model, ComparedPairs(profiles, left, right, model.comparisons, model.places)
+    return model, ComparedPairs(profiles, pairs.left, pairs.right, model.comparisons, model.places)
 
 
-def score_pairs(work: Phase, model, compared, pairs, afresh: bool) -> None:
-    """Score the pairs in batches and store them.
+def score_pairs(work: Phase, model, compared, rules, afresh: bool) -> None:
+    """Score the pairs in batches and store them; rules: of each pair.
 
     Memory: the profiles' values, per pair its keys and levels, and two batches of BATCH_PAIRS scored pairs.
     """
     from matching.drift import add_levels, match_levels
     from matching.scoring import score_in_parts
 
-    if not afresh:
-        build_left_indexes(work.cursor, COMPARED)
-        remove_former(work, pairs)
     decisions: dict[str, int] = {}
     levels = []
     with (
@@ -277,21 +300,20 @@ def score_pairs(work: Phase, model, compared, pairs, afresh: bool) -> None:
             work.cursor, COMPARED, with_keys=afresh, leaves=("compared_pairs_pkey", "compared_pairs_flagged")
         ),
         ThreadPoolExecutor(1) as writer,
-        work.progress(pairs.height, "pairs") as bar,
+        work.progress(len(rules), "pairs") as bar,
     ):
         done, writing = 0, writer.submit(int)
         for scored in score_in_parts(compared, model, model.profiles, BATCH_PAIRS):
-            batch = pairs[done : done + scored.height]
+            rows = candidate_rows(scored, rules[done : done + scored.height], model, work.run_id)
             done += scored.height
-            rows = candidate_rows(scored, batch, model, work.run_id)
             writing.result()
             writing = writer.submit(copy_in, work.cursor, COMPARED, rows)
             for decision, count in scored["decision"].value_counts().iter_rows():
                 decisions[decision] = decisions.get(decision, 0) + count
             levels.append(match_levels(scored, model.comparisons))
-            bar.update(batch.height)
+            bar.update(scored.height)
         writing.result()
-    work.rows_out = pairs.height
+    work.rows_out = len(rules)
     for decision in ("AUTO_MERGE", "FLAG_REVIEW", "REJECT"):
         work.detail[decision] = decisions.get(decision, 0)
     work.detail["match_levels"] = add_levels(levels)
@@ -309,7 +331,7 @@ def remove_former(work: Phase, pairs) -> None:
     run_file(work.cursor, HERE / "remove_former_comparisons.sql")
 
 
-def candidate_rows(scored, batch, model, run_id: int):
+def candidate_rows(scored, rules, model, run_id: int):
     """Scored pairs as rows of staging.compared_pairs."""
     import polars as pl
 
@@ -320,7 +342,7 @@ def candidate_rows(scored, batch, model, run_id: int):
         pl.lit(run_id, pl.Int32).alias("run_id"),
         pl.col("match_weight").cast(pl.Float32),
         pl.col("decision").cast(pl.String).alias("match_decision"),
-        batch["rules"],
+        pl.Series("rules", rules),
     )
 
 

@@ -13,6 +13,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -52,9 +53,16 @@ def frequency_column(comparison: Comparison, test: str) -> str:
     return "email_mailbox" if test in ("same_mailbox", "same_local_part") else comparison.name
 
 
-def value_frequencies(comparison: Comparison, test: str, values: Values) -> np.ndarray:
-    """The frequency of each distinct value, with `rare_frequency` for those the model does not hold."""
-    units, unit_of, mark = frequency_units(test, values)
+class ValueShares(NamedTuple):
+    """How frequent some units are: their numbers, and the share of persons who have each."""
+
+    units: np.ndarray
+    share: np.ndarray
+
+
+def known_shares(comparison: Comparison, test: str, values: Values) -> ValueShares:
+    """The frequencies that the model holds for a test, of those units that are among these values."""
+    units, _, mark = frequency_units(test, values)
     known = (
         pl.DataFrame(
             {"key": list(comparison.frequencies), "frequency": list(comparison.frequencies.values())},
@@ -64,26 +72,41 @@ def value_frequencies(comparison: Comparison, test: str, values: Values) -> np.n
         .with_columns(pl.col("key").str.strip_suffix(mark))
     )
     found = numbers_of(units, known["key"])
-    frequency = np.full(len(units) + 1, comparison.rare_frequency, dtype=np.float32)
-    frequency[found[found >= 0]] = known["frequency"].to_numpy()[found >= 0]
-    return frequency[:-1] if unit_of is None else frequency[unit_of]
+    return ValueShares(found[found >= 0], known["frequency"].to_numpy()[found >= 0])
 
 
 class Frequencies:
-    """The frequencies of a model for the values of some profiles, looked up once per comparison and test."""
+    """The frequencies of values for some profiles, looked up once per comparison and test.
 
-    def __init__(self, profiles: NumberedProfiles):
-        self.profiles = profiles
+    shares: by comparison and test, as training has counted them; None: as the model holds them.
+    """
+
+    def __init__(self, profiles: NumberedProfiles, shares: dict[tuple[str, str], ValueShares] | None = None):
+        self.profiles, self.shares = profiles, shares
         self._known: dict[tuple[str, str], np.ndarray] = {}
+
+    def of_values(self, comparison: Comparison, level: Level) -> tuple[str, np.ndarray]:
+        """The column on whose values a level's frequencies are counted, and for each of them how often strangers
+        stand at this level with it; what is not among the frequent ones is as rare as rare_frequency."""
+        name = comparison.name, level.test
+        column = frequency_column(comparison, level.test)
+        if name not in self._known:
+            values = self.profiles.values[column]
+            units, unit_of, _ = frequency_units(level.test, values)
+            frequency = np.full(len(units) + 1, comparison.rare_frequency, dtype=np.float32)
+            if self.shares is None:
+                known = known_shares(comparison, level.test, values)
+            else:
+                known = self.shares.get(name, ValueShares([], []))
+            frequency[known.units] = known.share
+            frequency = frequency[:-1] if unit_of is None else frequency[unit_of]
+            self._known[name] = frequency * np.float32(level.at_this_level)
+        return column, self._known[name]
 
     def shared(self, compared: ComparedPairs, comparison: Comparison, level: Level, rows) -> np.ndarray:
         """How often strangers stand at this level with the value that the pairs in `rows` agree on; the
         more frequent value where both sides differ."""
-        column = frequency_column(comparison, level.test)
-        if (comparison.name, level.test) not in self._known:
-            found = value_frequencies(comparison, level.test, self.profiles.values[column])
-            self._known[comparison.name, level.test] = found * np.float32(level.at_this_level)
-        frequency = self._known[comparison.name, level.test]
+        column, frequency = self.of_values(comparison, level)
         left, right = compared.sides(column, rows)
         return np.maximum(frequency[left], frequency[right])
 
@@ -176,8 +199,7 @@ def score(
     & Sunter (1969); Winkler (2000) for the frequencies.
     """
     numbered = NumberedProfiles(profiles, model.junk)
-    left, right = numbered.rows(pairs["left_key"]), numbered.rows(pairs["right_key"])
-    compared = ComparedPairs(numbered, left, right, model.comparisons, model.places)
+    compared = ComparedPairs(numbered, *numbered.rows(pairs), model.comparisons, model.places)
     return next(score_in_parts(compared, model, total_profiles or profiles.height, max(1, pairs.height)))
 
 

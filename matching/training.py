@@ -15,18 +15,28 @@
 Sources: Fellegi & Sunter (1969); Winkler (1988, 2000); Enamorado, Fifield & Imai (2019, fastLink).
 """
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from matching.blocking import parse_term
-from matching.comparisons import MISSING, WORKERS, ComparedPairs, NumberedProfiles, postal_areas
+from matching.comparisons import (
+    CHUNK_PAIRS,
+    MISSING,
+    WORKERS,
+    ComparedPairs,
+    NumberedProfiles,
+    numbers_of,
+    postal_areas,
+    sorted_distinct,
+)
 from matching.model import Comparison, Model
-from matching.scoring import Frequencies, frequency_column, frequency_units
+from matching.scoring import Frequencies, ValueShares, frequency_column, frequency_units
 
 LIKELY_MATCH = 0.9
 # Attributes that belong to one person or home, whose value is junk when strangers share it.
@@ -37,6 +47,7 @@ SAME_VALUE = ("exact", "same_mailbox")
 ACROSS = ("area_of_city", "outside_city")
 # A frequency below 2^-RAREST counts as that in the patterns of EM.
 RAREST = 31
+LARGEST = np.iinfo(np.int64).max
 MOST_HOMES = 5
 MIN_CITY = 5
 
@@ -53,22 +64,27 @@ def train(
         settings = model.training
         found = junk_values(profiles, settings.junk_names, settings.junk_dominant_share)
         junk = {name: values["value"].to_list() for name, values in found.items()}
-    return train_and_compare(NumberedProfiles(profiles, junk), pairs, model, junk)[0]
+    numbered = NumberedProfiles(profiles, junk)
+    return train_and_compare(numbered, *numbered.rows(pairs), pairs["rules"].to_numpy(), model, junk)[0]
 
 
 def train_and_compare(
-    numbered: NumberedProfiles, pairs: pl.DataFrame, model: Model, junk: dict[str, list[str]]
+    numbered: NumberedProfiles,
+    left: np.ndarray,
+    right: np.ndarray,
+    rules: np.ndarray,
+    model: Model,
+    junk: dict[str, list[str]],
 ) -> tuple[Model, ComparedPairs]:
     """`model` with all its probabilities estimated from the data, and the pairs as it compares them.
 
-    numbered: the profiles, in order of their keys, without junk. pairs: left_key, right_key and rules, the blocking
-    rules that found the pair as bits (bit n for the n-th rule of model.blocking); pairs of a profile with
+    numbered: the profiles, in order of their keys, without junk. left, right: the rows of the pairs. rules: the
+    blocking rules that found each pair as bits (bit n for the n-th rule of model.blocking); pairs of a profile with
     itself are compared and not trained on. junk: attribute -> values to set aside. With fewer than
     min_training_pairs pairs the written probabilities stay and `notes` says so. The result depends on nothing but
     the arguments.
     """
     settings = model.training
-    left, right = numbered.rows(pairs["left_key"]), numbered.rows(pairs["right_key"])
     counted = left != right
     model = replace(model, junk=junk, profiles=len(numbered), training_pairs=int(counted.sum()))
     with ThreadPoolExecutor(1) as aside:
@@ -81,11 +97,11 @@ def train_and_compare(
         )
         return replace(model, notes=(note,)), compared
     strangers = beginning.result()
-    free = free_attributes(pairs["rules"].to_numpy(), model)
+    counted_for = free_attributes(rules, counted, model)
     # At first every profile is a person.
-    model = strangers.estimated_at_first
+    model, shares = strangers.estimated_at_first
     for _ in range(settings.rounds):
-        patterns, of_pair = count_patterns(compared, counted, free, model)
+        patterns, of_pair = count_patterns(compared, counted_for, model, Frequencies(numbered, shares))
         model = in_order(
             expectation_maximisation(
                 patterns, model, strangers.written, len(numbered) * (len(numbered) - 1) / 2
@@ -93,12 +109,15 @@ def train_and_compare(
         )
         ratios, probability = match_patterns(patterns, model)
         persons = join_rows(compared, (probability >= LIKELY_MATCH)[of_pair])
-        holders = value_holders(compared, ratios, of_pair, persons, model)
-        model = replace(model, places=learn_places(numbered, persons))
-        compared.read_places(model.places)
-        strangers.pairs.read_places(model.places)
-        model = strangers.estimate(model, persons, holders)
-    return in_order(model), compared
+        with ThreadPoolExecutor(1) as aside:
+            finding = aside.submit(value_holders, compared, ratios, of_pair, persons, model)
+            lived_in = homes(numbered, persons)
+            model = replace(model, places=learn_places(numbered, *lived_in))
+            compared.read_places(model.places)
+            strangers.pairs.read_places(model.places)
+            holders = finding.result()
+        model, shares = strangers.estimate(model, persons, holders, lived_in)
+    return in_order(with_frequencies(model, numbered, shares)), compared
 
 
 def join_rows(compared: ComparedPairs, match: np.ndarray) -> np.ndarray:
@@ -126,9 +145,11 @@ def value_holders(
         if comparison.name in OWN_ATTRIBUTES:
             not_against = everything >= ratios[place]
             agreeing = [level.test in SAME_VALUE for level in reversed(comparison.levels)] + [False]
-            same = np.array(agreeing)[compared.levels[comparison.name]] & not_against[of_pair]
-            left, right = persons[compared.rows[0][same]], persons[compared.rows[1][same]]
-            holders[comparison.name] = _components(persons.max() + 1, left, right)[persons]
+            rows = np.flatnonzero(np.array(agreeing)[compared.levels[comparison.name]])
+            rows = rows[not_against[of_pair[rows]]]
+            left, right = (persons[side[rows]] for side in compared.rows)
+            others = left != right
+            holders[comparison.name] = _components(persons.max() + 1, left[others], right[others])[persons]
     return holders
 
 
@@ -177,31 +198,38 @@ class Strangers:
         left, right = draw[:, draw[0] != draw[1]]
         self.pairs = ComparedPairs(profiles, left, right, written.comparisons)
         self.held = number_held_values(profiles, written)
-        self.estimated_at_first = self.estimate(written, np.arange(len(profiles)), {})
+        self.estimated_at_first = self.estimate(written, np.arange(len(profiles)), {}, None)
 
-    def level_counts(self, comparison: Comparison, persons: np.ndarray) -> np.ndarray:
-        """How many random pairs of different persons stand at each level (index = level number)."""
-        level = self.pairs.levels[comparison.name]
-        left, right = self.pairs.rows
-        kept = level[(level != MISSING) & (persons[left] != persons[right])]
-        return np.bincount(kept, minlength=len(comparison.levels))
+    def estimate(
+        self,
+        model: Model,
+        persons: np.ndarray,
+        holders: dict[str, np.ndarray],
+        lived_in: tuple[pl.DataFrame, pl.DataFrame] | None,
+    ) -> tuple[Model, dict[tuple[str, str], ValueShares]]:
+        """The model with the u of every level among different persons, and by comparison and test how frequent values
+        are among them.
 
-    def estimate(self, model: Model, persons: np.ndarray, holders: dict[str, np.ndarray]) -> Model:
-        """The model with the u of every level and the frequencies of values among different persons.
-
-        persons: the number of each profile's person. holders: as value_holders gives them.
+        persons: the number of each profile's person. holders: as value_holders gives them. lived_in: the homes of
+        persons, None where no places are known.
         """
+        left, right = self.pairs.rows
+        are_strangers = persons[left] != persons[right]
 
-        def estimated(comparison: Comparison) -> Comparison:
-            counts = self.level_counts(comparison, persons).astype(float)
+        def estimated(comparison: Comparison) -> tuple[Comparison, dict[str, ValueShares]]:
+            # How many random pairs of different persons stand at each level, missing first.
+            level = self.pairs.levels[comparison.name][are_strangers] + np.int8(1)
+            counts = np.bincount(level, minlength=len(comparison.levels) + 1)[1:].astype(float)
             expected = np.array(
                 [level.u for level in reversed(self.written.comparison(comparison.name).levels)]
             )
             # As if one pair had been seen before, in as many as the written u needs for it (Gamma prior).
             u = (counts + 1) / (counts.sum() + 1 / expected)
-            frequencies, rare, by_chance = value_shares(
-                comparison, self.profiles, holders.get(comparison.name, persons), self.held, model
+            shares, rare, by_chance = value_shares(
+                comparison, holders.get(comparison.name, persons), self.held, model.training.max_frequencies
             )
+            if lived_in is not None and any(level.test == "area_of_city" for level in comparison.levels):
+                shares["area_of_city"] = place_shares(self.profiles, lived_in[1], model.places)
             strongest = comparison.levels[0].test
             if strongest in by_chance:
                 u[-1] = by_chance[strongest]
@@ -215,17 +243,39 @@ class Strangers:
                 )
                 for level, chance in zip(comparison.levels, reversed(u), strict=True)
             )
-            return replace(comparison, levels=levels, frequencies=frequencies, rare_frequency=rare)
+            return replace(comparison, levels=levels, rare_frequency=rare), shares
 
         with ThreadPoolExecutor(WORKERS) as pool:
-            return replace(model, comparisons=tuple(pool.map(estimated, model.comparisons)))
+            found = list(pool.map(estimated, model.comparisons))
+        model = replace(model, comparisons=tuple(comparison for comparison, _ in found))
+        return model, {
+            (comparison.name, test): values for comparison, shares in found for test, values in shares.items()
+        }
+
+
+def with_frequencies(
+    model: Model, profiles: NumberedProfiles, shares: dict[tuple[str, str], ValueShares]
+) -> Model:
+    """The model with the frequencies of values by their names."""
+    comparisons = []
+    for comparison in model.comparisons:
+        frequencies = {}
+        for level in comparison.levels:
+            if (comparison.name, level.test) in shares:
+                units, share = shares[comparison.name, level.test]
+                values = profiles.values[frequency_column(comparison, level.test)]
+                counted, _, mark = frequency_units(level.test, values)
+                names = counted.strings.gather(units) + mark
+                frequencies |= dict(zip(names.to_list(), share.tolist(), strict=True))
+        comparisons.append(replace(comparison, frequencies=frequencies))
+    return replace(model, comparisons=tuple(comparisons))
 
 
 @dataclass(frozen=True)
 class HeldValues:
     """The values that a test's frequencies count: those of several profiles, and how many are of one."""
 
-    keys: pl.Series  # under which Comparison.frequencies holds them
+    units: pl.Series  # what is counted, by its number
     profile: np.ndarray  # rows of the profiles that have a value which others have too
     value: np.ndarray  # its number
     once: int  # values that one profile only has
@@ -239,7 +289,7 @@ def number_held_values(profiles: NumberedProfiles, model: Model) -> dict[tuple[s
             if not level.term_frequency or level.test == "area_of_city":
                 continue
             column = frequency_column(comparison, level.test)
-            units, unit_of, mark = frequency_units(level.test, profiles.values[column])
+            units, unit_of, _ = frequency_units(level.test, profiles.values[column])
             codes = profiles.codes[column]
             if column != comparison.name:
                 # The mailbox of an address that is nobody's own.
@@ -249,7 +299,7 @@ def number_held_values(profiles: NumberedProfiles, model: Model) -> dict[tuple[s
             holders = np.bincount(codes[codes >= 0], minlength=len(units))
             several = np.flatnonzero((codes >= 0) & (holders[codes] > 1 if len(units) else False))
             held[comparison.name, level.test] = HeldValues(
-                keys=units.strings + mark,
+                units=units.strings,
                 profile=several,
                 value=codes[several].astype(np.int64),
                 once=int((holders == 1).sum()),
@@ -258,37 +308,33 @@ def number_held_values(profiles: NumberedProfiles, model: Model) -> dict[tuple[s
 
 
 def value_shares(
-    comparison: Comparison, profiles: NumberedProfiles, persons: np.ndarray, held: dict, model: Model
-) -> tuple[dict[str, float], float | None, dict[str, float]]:
-    """The share of persons who have each value, the share of one that is seen in one person only, and per test
-    the chance that two persons have the same.
+    comparison: Comparison, persons: np.ndarray, held: dict[tuple[str, str], HeldValues], most: int
+) -> tuple[dict[str, ValueShares], float | None, dict[str, float]]:
+    """Per test the share of persons who have each of up to `most` values, the share of one that is seen in one person
+    only, and per test the chance that two persons have the same.
 
     Two strangers who share a value are two of the persons counted. How frequent it is for the second of them
     is told by all others, so one is left out of the count of each value (of the chance, none).
     """
     shares, rare, by_chance = {}, None, {}
     for level in comparison.levels:
-        if not level.term_frequency:
+        values = held.get((comparison.name, level.test))
+        if values is None or (not values.once and not len(values.profile)):
             continue
-        if level.test == "area_of_city":
-            shares |= place_shares(profiles, persons, model.places)
-            continue
-        values = held[comparison.name, level.test]
-        if not values.once and not len(values.profile):
-            continue
-        once_each = pl.Series(values.value * len(persons) + persons[values.profile]).unique()
-        holders = np.bincount((once_each // len(persons)).to_numpy(), minlength=len(values.keys))
+        # Who holds which, each once.
+        held_by = sorted_distinct(values.value * len(persons) + persons[values.profile])
+        holders = np.bincount(held_by // len(persons), minlength=len(values.units))
         total = values.once + holders.sum()
         once, twice = values.once + (holders == 1).sum(), (holders == 2).sum()
         discount = once / (once + 2 * twice + 1) if once else 0.5
-        several = np.flatnonzero(holders > 2)
-        frequent = (
-            pl.DataFrame({"value": values.keys.gather(several), "persons": holders[several]})
-            .sort(["persons", "value"], descending=[True, False])
-            .head(model.training.max_frequencies)
-            .select("value", share=(pl.col("persons") - 1 - discount) / total)
-        )
-        shares |= dict(zip(frequent["value"].to_list(), frequent["share"].to_list(), strict=True))
+        frequent = np.flatnonzero(holders > 2)
+        if len(frequent) > most:
+            by_name = pl.DataFrame({"unit": frequent, "persons": holders[frequent]}).with_columns(
+                value=values.units.gather(frequent)
+            )
+            by_name = by_name.sort(["persons", "value"], descending=[True, False])
+            frequent = by_name["unit"].head(most).to_numpy()
+        shares[level.test] = ValueShares(frequent, (holders[frequent] - 1 - discount) / total)
         once_only = float((1 - discount) / total)
         share = (holders[holders > 1] - discount) / total
         by_chance[level.test] = float((share**2).sum() + max(0.0, 1 - share.sum()) * once_only)
@@ -302,23 +348,25 @@ def homes(profiles: NumberedProfiles, persons: np.ndarray) -> tuple[pl.DataFrame
     _, area_of = profiles.values["postal_code"].derived(postal_areas)
     postal = profiles.codes["postal_code"]
     areas = np.where(postal >= 0, area_of[postal] if len(area_of) else MISSING, MISSING)
-    return tuple(
-        pl.DataFrame({name: column, "person": persons})
-        .filter(pl.col(name) >= 0)
-        .unique()
+    found = []
+    for name, place in (("city", profiles.codes["city"]), ("area", areas)):
+        rows = np.flatnonzero(place >= 0)
+        size = place.max(initial=0) + 1
+        person, place = np.divmod(sorted_distinct(persons[rows] * np.int64(size) + place[rows]), size)
         # Whoever has many places is no single person.
-        .filter(pl.len().over("person") <= MOST_HOMES)
-        for name, column in (("city", profiles.codes["city"]), ("area", areas))
-    )
+        few = np.bincount(person)[person] <= MOST_HOMES
+        found.append(pl.DataFrame({name: place[few], "person": person[few]}))
+    return tuple(found)
 
 
-def learn_places(profiles: NumberedProfiles, persons: np.ndarray) -> dict[str, list[str]]:
+def learn_places(
+    profiles: NumberedProfiles, cities: pl.DataFrame, areas: pl.DataFrame
+) -> dict[str, list[str]]:
     """City -> postal areas that belong to it, learnt from persons who have both, in one record or in several.
 
     An area belongs to a city when at least two persons have both, and four times as many as chance would
-    have.
+    have. cities, areas: as `homes` gives them.
     """
-    cities, areas = homes(profiles, persons)
     both = (
         cities.join(areas, on="person")
         .group_by("city", "area")
@@ -343,16 +391,17 @@ def learn_places(profiles: NumberedProfiles, persons: np.ndarray) -> dict[str, l
 
 
 def place_shares(
-    profiles: NumberedProfiles, persons: np.ndarray, places: dict[str, list[str]]
-) -> dict[str, float]:
-    """Per city the share of persons with a postal code whose area belongs to it."""
-    _, areas = homes(profiles, persons)
+    profiles: NumberedProfiles, areas: pl.DataFrame, places: dict[str, list[str]]
+) -> ValueShares:
+    """Per city (its number) the share of persons with a postal code whose area belongs to it.
+
+    areas: of persons, as `homes` gives them.
+    """
     area_names, _ = profiles.values["postal_code"].derived(postal_areas)
     share = areas.group_by("area").agg(share=pl.len() / areas.height)
     share = share.with_columns(area=area_names.strings.gather(share["area"]))
-    return {
-        f"{city} *": max(found, 1 / areas.height)
-        for city, found in pl.DataFrame(
+    of_city = (
+        pl.DataFrame(
             {"city": list(places), "area": list(places.values())},
             schema={"city": pl.String, "area": pl.List(pl.String)},
         )
@@ -360,11 +409,23 @@ def place_shares(
         .join(share, on="area", maintain_order="left")
         .group_by("city", maintain_order=True)
         .agg(pl.col("share").sum())
-        .rows()
-    }
+    )
+    return ValueShares(
+        numbers_of(profiles.values["city"], of_city["city"]),
+        np.maximum(of_city["share"].to_numpy(), 1 / max(areas.height, 1)),
+    )
 
 
-def free_attributes(rules: np.ndarray, model: Model) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class CountedFor:
+    """For which attributes each pair may be counted. kind: a number per pair. of_kind: whether, a row per kind, a
+    column per comparison, and a last one for pairs that count at all."""
+
+    kind: np.ndarray
+    of_kind: np.ndarray
+
+
+def free_attributes(rules: np.ndarray, counted: np.ndarray, model: Model) -> CountedFor:
     """Per comparison: which pairs some rule found without looking at that attribute."""
     uses = []
     for rule in model.blocking:
@@ -373,13 +434,17 @@ def free_attributes(rules: np.ndarray, model: Model) -> dict[str, np.ndarray]:
             function, column, _ = parse_term(term)
             columns |= {"given_name", "family_name"} if function == "name_tokens" else {column}
         uses.append({"email" if column == "email_mailbox" else column for column in columns})
-    return {
-        comparison.name: (
-            rules & sum(1 << number for number, used in enumerate(uses) if comparison.name not in used)
-        )
-        != 0
-        for comparison in model.comparisons
-    }
+    kind = counted.astype(np.int16) << len(model.comparisons)
+    for place, comparison in enumerate(model.comparisons):
+        without = sum(1 << number for number, used in enumerate(uses) if comparison.name not in used)
+        free = (rules & without) != 0
+        free &= counted
+        kind |= free.astype(np.int16) << place
+    kinds = np.flatnonzero(np.bincount(kind))
+    number = np.zeros(kinds.max(initial=0) + 1, dtype=np.int16)
+    number[kinds] = np.arange(len(kinds))
+    bits = np.arange(len(model.comparisons) + 1)
+    return CountedFor(number[kind], (kinds[:, None] >> bits & 1).astype(bool))
 
 
 @dataclass(frozen=True)
@@ -392,60 +457,107 @@ class Patterns:
     counts: np.ndarray  # pairs with this pattern
 
 
+class Outcomes:
+    """What one comparison may say of a pair: a level, or a level and a power of two of the frequency of its value.
+
+    level, log_u: of each outcome, by its number; the first one is missing.
+    """
+
+    def __init__(self, comparison: Comparison, compared: ComparedPairs, frequencies: Frequencies):
+        self.comparison, self.compared = comparison, compared
+        level = [*range(MISSING, len(comparison.levels))]
+        log_u = [0.0, *(np.log2(declared.u) for declared in reversed(comparison.levels))]
+        # The number of a level; its first outcome; column and powers of its values.
+        self.by_value: list[tuple[int, int, str, np.ndarray]] = []
+        for place, declared in enumerate(comparison.levels):
+            if declared.term_frequency and comparison.rare_frequency is not None:
+                number = len(comparison.levels) - 1 - place
+                column, frequency = frequencies.of_values(comparison, declared)
+                powers = np.clip(np.rint(-np.log2(frequency)), 0, RAREST).astype(np.int16)
+                self.by_value.append((number, len(level), column, powers))
+                level += [number] * (RAREST + 1)
+                log_u += [-float(power) for power in range(RAREST + 1)]
+        self.level, self.log_u = np.array(level, dtype=np.int8), np.array(log_u)
+
+    def __len__(self) -> int:
+        return len(self.level)
+
+    def of(self, part: slice) -> np.ndarray:
+        """The outcome of each pair of a part, as a number."""
+        level = self.compared.levels[self.comparison.name][part]
+        outcome = level.astype(np.int16) + np.int16(1)
+        for number, first, column, powers in self.by_value:
+            rows = np.flatnonzero(level == number)
+            left, right = self.compared.sides(column, rows + part.start)
+            # Of two values the more frequent one.
+            outcome[rows] = first + np.minimum(powers[left], powers[right])
+        return outcome
+
+
 def count_patterns(
-    compared: ComparedPairs, counted: np.ndarray, free: dict[str, np.ndarray], model: Model
+    compared: ComparedPairs, counted_for: CountedFor, model: Model, frequencies: Frequencies
 ) -> tuple[Patterns, np.ndarray]:
     """The pairs as patterns of levels, and the pattern of each pair.
 
-    Where frequency tells, u is part of the pattern, to the next power of two. counted: which pairs count.
+    Where frequency tells, u is part of the pattern, to the next power of two. A pattern is found as a number, the
+    digits of which are outcomes of comparisons: of as many at a time as an integer holds.
     """
-    frequencies = Frequencies(compared.profiles)
-
-    def outcomes(comparison: Comparison) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The outcome of each pair, and the level and log2(u) of each outcome."""
-        level = compared.levels[comparison.name]
-        # A level, or a level and a power of two.
-        outcome = (level + 1).astype(np.int16)
-        level_of = list(range(-1, len(comparison.levels)))
-        log_u = [0.0, *(np.log2(declared.u) for declared in reversed(comparison.levels))]
-        if comparison.rare_frequency is not None:
-            for place, declared in enumerate(comparison.levels):
-                if declared.term_frequency:
-                    own = len(comparison.levels) - 1 - place
-                    rows = np.flatnonzero(level == own)
-                    shared = frequencies.shared(compared, comparison, declared, rows)
-                    outcome[rows] = len(level_of) + np.clip(np.rint(-np.log2(shared)), 0, RAREST)
-                    level_of += [own] * (RAREST + 1)
-                    log_u += [-float(power) for power in range(RAREST + 1)]
-        return outcome, np.array(level_of, dtype=np.int8), np.array(log_u)
-
-    of_pair = np.zeros(len(compared), dtype=np.int32)
-    levels, log_us = [], []
     with ThreadPoolExecutor(WORKERS) as pool:
-        found = list(pool.map(outcomes, model.comparisons))
-    for outcome, level_of, log_u in found:
-        of_pair = of_pair.astype(np.int64) * len(level_of) + outcome
-        seen = np.zeros((of_pair.max(initial=0) + 1), dtype=bool)
-        seen[of_pair] = True
-        distinct = np.flatnonzero(seen)
-        number = np.cumsum(seen, dtype=np.int32) - 1
-        of_pair = number[of_pair]
-        before, outcome = np.divmod(distinct, len(level_of))
-        levels = [column[before] for column in levels] + [level_of[outcome]]
-        log_us = [column[before] for column in log_us] + [log_u[outcome]]
-    count = len(levels[0])
+        waiting = list(
+            pool.map(lambda comparison: Outcomes(comparison, compared, frequencies), model.comparisons)
+        )
+    of_pair, count = np.zeros(len(compared), dtype=np.int32), 1
+    levels: list[np.ndarray] = []
+    log_us: list[np.ndarray] = []
+    while waiting:
+        digits: list[Outcomes] = []
+        while waiting and count * math.prod(map(len, [*digits, waiting[0]])) < LARGEST:
+            digits.append(waiting.pop(0))
+        distinct, counts = _number_distinct(of_pair, digits, counted_for)
+        found = []
+        for outcomes in reversed(digits):
+            distinct, digit = np.divmod(distinct, len(outcomes))
+            found.insert(0, (outcomes.level[digit], outcomes.log_u[digit]))
+        levels = [column[distinct] for column in levels] + [level for level, _ in found]
+        log_us = [column[distinct] for column in log_us] + [log_u for _, log_u in found]
+        count = len(distinct)
     patterns = Patterns(
-        levels=np.column_stack(levels),
-        log_u=np.column_stack(log_us),
-        free=np.column_stack(
-            [
-                np.bincount(of_pair[free[comparison.name] & counted], minlength=count)
-                for comparison in model.comparisons
-            ]
-        ).astype(float),
-        counts=np.bincount(of_pair[counted], minlength=count).astype(float),
+        levels=np.column_stack(levels), log_u=np.column_stack(log_us), free=counts[:-1].T, counts=counts[-1]
     )
     return patterns, of_pair
+
+
+def _number_distinct(
+    of_pair: np.ndarray, digits: list[Outcomes], counted_for: CountedFor
+) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct numbers that the pairs have with these digits added, and for what their pairs count, a row for each
+    column of CountedFor.of_kind; puts the place among them into of_pair."""
+    kinds = len(counted_for.of_kind)
+
+    def number(part: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        code = of_pair[part].astype(np.int64)
+        for outcomes in digits:
+            code *= len(outcomes)
+            code += outcomes.of(part)
+        codes, place = np.unique(code, return_inverse=True)
+        of_kind = np.bincount(
+            counted_for.kind[part] * np.int64(len(codes)) + place, minlength=len(codes) * kinds
+        )
+        of_kind = of_kind.reshape(kinds, len(codes))
+        # No product of matrices: its sums, and the threads it takes, depend on the machine.
+        counted = np.array([of_kind[some].sum(0) for some in counted_for.of_kind.T])
+        return codes, place.astype(np.int32), counted
+
+    parts = [slice(first, first + CHUNK_PAIRS) for first in range(0, len(of_pair), CHUNK_PAIRS)]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        found = list(pool.map(number, parts))
+    distinct = sorted_distinct(np.concatenate([np.empty(0, dtype=np.int64), *(codes for codes, *_ in found)]))
+    counts = np.zeros((counted_for.of_kind.shape[1], len(distinct)))
+    for part, (codes, place, counted) in zip(parts, found, strict=True):
+        number_of = np.searchsorted(distinct, codes)
+        of_pair[part] = number_of[place]
+        counts[:, number_of] += counted
+    return distinct, counts
 
 
 def match_patterns(patterns: Patterns, model: Model) -> tuple[np.ndarray, np.ndarray]:
@@ -478,20 +590,23 @@ def expectation_maximisation(patterns: Patterns, model: Model, written: Model, t
     expected = _parameters(written)[0]
     weight = model.training.prior_pairs
     compared = [k for k in range(len(comparisons)) if (patterns.levels[:, k] >= 0).any()]
-    learnt = [k for k in compared if comparisons[k].shared_is_learnt]
-    support = np.zeros(len(comparisons))
     # Always as many parts, so that sums do not depend on the machine.
     size = -(-len(patterns.counts) // WORKERS)
-    outcomes = max(map(len, m)) + 1
-    parts = [
-        _PatternPart(patterns, compared, outcomes, slice(first, first + size))
-        for first in range(0, WORKERS * size, size)
-    ]
+    support = np.zeros(len(comparisons))
     with ThreadPoolExecutor(WORKERS) as pool:
+        parts = list(
+            pool.map(
+                lambda first: _PatternPart(patterns, compared, slice(first, first + size)),
+                range(0, WORKERS * size, size),
+            )
+        )
         for _ in range(model.training.iterations):
-            expectations = [
-                pool.submit(part.expect, m, shared, (prior, household_prior), learnt) for part in parts
-            ]
+            # A row per compared attribute: missing, whose m is 1, then its levels.
+            chances = np.ones((len(compared), max(map(len, m)) + 1))
+            for place, k in enumerate(compared):
+                chances[place, 1 : len(m[k]) + 1] = m[k]
+            known = chances, shared[compared], prior, household_prior
+            expectations = [pool.submit(part.expect, *known) for part in parts]
             person_count, household_count, observed, alike, together = (
                 sum(found)
                 for found in zip(*(expectation.result() for expectation in expectations), strict=True)
@@ -502,9 +617,9 @@ def expectation_maximisation(patterns: Patterns, model: Model, written: Model, t
                 support[k] = of_level.sum()
                 m[k] = (of_level + weight * expected[k]) / (of_level.sum() + weight)
                 m[k] = by_situation(comparisons[k], m[k])
-            for place, k in enumerate(learnt):
-                # Two pseudo-pairs, one of each kind, keep the share off 0 and 1.
-                shared[k] = (together[place] + 1) / (alike[place] + 2)
+                if comparisons[k].shared_is_learnt:
+                    # Two pseudo-pairs, one of each kind, keep the share off 0 and 1.
+                    shared[k] = (together[place] + 1) / (alike[place] + 2)
             prior = max(person_count, 1.0) / total_pairs
             household_prior = max(household_count, 1.0) / total_pairs
             if np.abs(np.concatenate([*m, shared]) - before).max() < model.training.tolerance:
@@ -529,49 +644,62 @@ def expectation_maximisation(patterns: Patterns, model: Model, written: Model, t
 
 
 class _PatternPart:
-    """Some of the patterns, as EM goes through them again and again."""
+    """Some of the patterns, as EM goes through them again and again.
 
-    def __init__(self, patterns: Patterns, compared: list[int], outcomes: int, part: slice):
-        self.compared, self.counts = compared, patterns.counts[part]
-        self.inverse_u = [np.exp2(-patterns.log_u[part, k]) for k in compared]
-        self.outcome = [patterns.levels[part, k] + np.int64(1) for k in compared]  # 0 is missing
-        self.free = [patterns.free[part, k].copy() for k in compared]
-        self.outcomes = outcomes
+    What a pattern says of an attribute is one of few cases: a level and the u of it. What EM makes of an attribute is
+    made once per case, and cases and patterns are two sides of a sparse matrix, in which each pattern has one case
+    of each compared attribute.
+    """
+
+    def __init__(self, patterns: Patterns, compared: list[int], part: slice):
+        self.counts = patterns.counts[part]
+        # Of each case the place of its attribute in `compared`, its level plus 1 (0 is missing), and 1 / u.
+        place_of, outcomes, inverse_u, columns = [], [], [], []
+        for place, k in enumerate(compared):
+            log_u, u_number = np.unique(patterns.log_u[part, k], return_inverse=True)
+            code = (patterns.levels[part, k] + np.int64(1)) * len(log_u) + u_number
+            cases, case = np.unique(code, return_inverse=True)
+            columns.append(case + sum(map(len, outcomes)))
+            place_of.append(np.full(len(cases), place))
+            outcomes.append(cases // max(len(log_u), 1))
+            inverse_u.append(np.exp2(-log_u[cases % max(len(log_u), 1)]))
+        self.place_of, self.outcome = np.concatenate(place_of), np.concatenate(outcomes)
+        self.inverse_u = np.concatenate(inverse_u)
+        shape = len(self.counts), len(self.outcome)
+        of_pattern = np.column_stack(columns).ravel()
+        starts = np.arange(len(self.counts) + 1) * len(compared)
+        self.cases = csr_matrix((np.ones(len(of_pattern)), of_pattern, starts), shape)
+        free = patterns.free[part][:, compared].ravel()
+        self.patterns_of, self.free_of = self.cases.T, csr_matrix((free, of_pattern, starts), shape).T
 
     def expect(
-        self, m: list[np.ndarray], shared: np.ndarray, priors: tuple[float, float], learnt: list[int]
+        self, m: np.ndarray, shared: np.ndarray, prior: float, household_prior: float
     ) -> tuple[float, float, np.ndarray, np.ndarray, np.ndarray]:
         """Expected pairs of one person and of one household; of one person at each level, a row per compared
-        attribute, missing first; of one household with a value, and with the same one, per learnt attribute."""
-        prior, household_prior = priors
-        person = np.full(len(self.counts), prior)
-        household = np.full(len(self.counts), household_prior)
-        same = {}
-        for k, outcome, inverse_u in zip(self.compared, self.outcome, self.inverse_u, strict=True):
-            ratio = np.append(1.0, m[k])[outcome]
-            ratio *= inverse_u
-            person *= ratio
-            if shared[k] > 0:
-                ratio *= shared[k]
-                either = ratio + (1 - shared[k])
-                household *= either
-                if k in learnt:
-                    same[k] = np.divide(ratio, either, out=ratio)
+        attribute, missing first; of one household with a value, and with the same one, per compared attribute.
+
+        m: by attribute and outcome. shared: by attribute.
+        """
+        ratio = m[self.place_of, self.outcome] * self.inverse_u
+        either = shared[self.place_of] * ratio + (1 - shared[self.place_of])
+        same = shared[self.place_of] * ratio / either
+        person = prior * np.exp2(self.cases @ np.log2(ratio))
+        household = household_prior * np.exp2(self.cases @ np.log2(either))
         everything = person + household
         everything += 1 - prior - household_prior
         person /= everything
         household /= everything
         household *= self.counts
-        observed = np.zeros((len(self.compared), self.outcomes))
-        alike, together = np.zeros(len(learnt)), np.zeros(len(learnt))
-        for place, (k, outcome, free) in enumerate(zip(self.compared, self.outcome, self.free, strict=True)):
-            observed[place] = np.bincount(outcome, person * free, minlength=self.outcomes)
-            if k in learnt:
-                of_household = household * (outcome > 0)
-                alike[learnt.index(k)] = of_household.sum()
-                if k in same:
-                    together[learnt.index(k)] = (of_household * same[k]).sum()
-        return float((person * self.counts).sum()), float(household.sum()), observed, alike, together
+        observed = np.zeros(m.shape)
+        np.add.at(observed, (self.place_of, self.outcome), self.free_of @ person)
+        with_value = (self.patterns_of @ household) * (self.outcome > 0)
+        return (
+            float((person * self.counts).sum()),
+            float(household.sum()),
+            observed,
+            np.bincount(self.place_of, with_value, minlength=len(m)),
+            np.bincount(self.place_of, with_value * same, minlength=len(m)),
+        )
 
 
 def by_situation(comparison: Comparison, m: np.ndarray) -> np.ndarray:

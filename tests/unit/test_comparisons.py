@@ -23,8 +23,7 @@ def profiles_of(*records: dict) -> pl.DataFrame:
 
 def levels_of(profiles: pl.DataFrame, pairs: pl.DataFrame, ignored=None) -> dict:
     numbered = NumberedProfiles(profiles, ignored)
-    left, right = numbered.rows(pairs["left_key"]), numbered.rows(pairs["right_key"])
-    return ComparedPairs(numbered, left, right, MODEL.comparisons).levels
+    return ComparedPairs(numbered, *numbered.rows(pairs), MODEL.comparisons).levels
 
 
 def level_name(left: dict, right: dict, attribute: str) -> str | None:

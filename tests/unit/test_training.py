@@ -8,10 +8,13 @@ import pytest
 
 from matching.comparisons import MISSING, ComparedPairs, NumberedProfiles
 from matching.model import read_model
-from matching.scoring import score, score_in_parts
+from matching.scoring import Frequencies, score, score_in_parts
 from matching.training import (
     Patterns,
+    count_patterns,
     expectation_maximisation,
+    free_attributes,
+    homes,
     in_order,
     junk_values,
     learn_places,
@@ -19,6 +22,7 @@ from matching.training import (
     train,
     train_and_compare,
     value_shares,
+    with_frequencies,
 )
 from tests.unit.test_comparisons import profiles_of
 
@@ -215,7 +219,8 @@ def test_a_city_and_a_postal_code_meet_where_the_data_has_both():
     known = [{"family_name": f"name{n}", "city": "london", "postal_code": f"n{n % 3} 1ab"} for n in range(9)]
     other = [{"family_name": f"other{n}", "city": "york", "postal_code": f"yo{n % 3} 1ab"} for n in range(30)]
     profiles = profiles_of(*known, *other)
-    places = learn_places(NumberedProfiles(profiles), np.arange(profiles.height))
+    numbered = NumberedProfiles(profiles)
+    places = learn_places(numbered, *homes(numbered, np.arange(profiles.height)))
     assert places["london"] == ["n0", "n1", "n2"]
     asked = profiles_of(
         {"city": "london"}, {"postal_code": "n2 9zz"}, {"postal_code": "yo1 7xx"}, {"city": "oslo"}
@@ -237,7 +242,8 @@ def test_what_training_compared_scores_as_if_compared_anew():
     selves = profiles.select(left_key="profile_key", right_key="profile_key", rules=pl.lit(0, pl.Int64))
     pairs = pl.concat([pairs.cast(pl.Int64), selves]).sort("left_key", "right_key")
     numbered = NumberedProfiles(profiles.sort("profile_key"))
-    model, compared = train_and_compare(numbered, pairs, WRITTEN, {})
+    rules = pairs["rules"].to_numpy()
+    model, compared = train_and_compare(numbered, *numbered.rows(pairs), rules, WRITTEN, {})
     parts = pl.concat(score_in_parts(compared, model, profiles.height, part_pairs=333))
     assert parts.equals(score(profiles, pairs, model))
     # A profile agrees with itself, whoever it is: nothing is learnt from that.
@@ -253,10 +259,11 @@ def test_a_value_of_two_people_is_as_rare_for_either_as_one_never_met():
     profiles = NumberedProfiles(profiles_of(*({"family_name": name} for name in names)))
     comparison = WRITTEN.comparison("family_name")
     held = number_held_values(profiles, WRITTEN)
-    shares, rare, _ = value_shares(comparison, profiles, np.arange(len(names)), held, WRITTEN)
+    shares, rare, _ = value_shares(comparison, np.arange(len(names)), held, most=10)
+    model = with_frequencies(WRITTEN, profiles, {("family_name", "exact"): shares["exact"]})
     discount = 3 / (3 + 2 * 1 + 1)  # three names once, one twice
     assert rare == pytest.approx((1 - discount) / 9)
-    assert shares == pytest.approx({"anders": (4 - 1 - discount) / 9})
+    assert model.comparison("family_name").frequencies == pytest.approx({"anders": (4 - 1 - discount) / 9})
 
 
 def test_a_shared_first_name_counts_only_those_who_differ_in_the_rest():
@@ -269,3 +276,31 @@ def test_a_shared_first_name_counts_only_those_who_differ_in_the_rest():
     assert same_first.test == "same_first_name"
     assert 0.05 < same_first.at_this_level < 0.5
     assert model.comparison("given_name").levels[0].at_this_level == pytest.approx(1, abs=0.05)
+
+
+def test_of_more_values_than_are_kept_the_most_frequent_are_and_ties_go_by_the_alphabet():
+    names = ["berg"] * 3 + ["anders"] * 3 + ["carl"] * 4 + ["dahl"]
+    profiles = NumberedProfiles(profiles_of(*({"family_name": name} for name in names)))
+    held = number_held_values(profiles, WRITTEN)
+    shares, _, _ = value_shares(WRITTEN.comparison("family_name"), np.arange(len(names)), held, most=2)
+    kept = profiles.values["family_name"].strings.gather(shares["exact"].units)
+    assert kept.to_list() == ["carl", "anders"]
+
+
+def test_patterns_are_the_same_in_one_number_or_in_several(monkeypatch):
+    profiles, pairs, _ = people(200, seed=5)
+    numbered = NumberedProfiles(profiles.sort("profile_key"))
+    left, right = numbered.rows(pairs)
+    compared = ComparedPairs(numbered, left, right, WRITTEN.comparisons)
+    counted_for = free_attributes(pairs["rules"].to_numpy(), left != right, WRITTEN)
+    model = replace(WRITTEN, comparisons=tuple(replace(c, rare_frequency=1e-4) for c in WRITTEN.comparisons))
+    frequencies = Frequencies(numbered, {})
+    whole, of_pair = count_patterns(compared, counted_for, model, frequencies)
+    monkeypatch.setattr("matching.training.LARGEST", 1 << 20)
+    parted, again = count_patterns(compared, counted_for, model, frequencies)
+    assert of_pair.tolist() == again.tolist()
+    for name in ("levels", "log_u", "free", "counts"):
+        assert np.array_equal(getattr(whole, name), getattr(parted, name))
+    for place, comparison in enumerate(model.comparisons):
+        assert whole.levels[of_pair, place].tolist() == compared.levels[comparison.name].tolist()
+    assert whole.counts.sum() == (left != right).sum()
