@@ -2,13 +2,13 @@
 select
     refused_links.left_profile_key,
     refused_links.right_profile_key
-from unnest(%(profiles)s::bigint []) as touched (profile_key)
+from unnest(%(profiles)s::bigint[]) as touched (profile_key)
 inner join identity.refused_links
     on touched.profile_key = refused_links.left_profile_key
 union all
 select
     refused_links.left_profile_key,
     refused_links.right_profile_key
-from unnest(%(profiles)s::bigint []) as touched (profile_key)
+from unnest(%(profiles)s::bigint[]) as touched (profile_key)
 inner join identity.refused_links
     on touched.profile_key = refused_links.right_profile_key

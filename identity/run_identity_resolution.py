@@ -217,6 +217,10 @@ def read_traits(cursor, profiles: str, parameters: object = None) -> "pl.DataFra
     import polars as pl
 
     schema = {"profile_key": pl.Int64, "birth_date": pl.String, "national_id": pl.String}
+    # Many sources deliver neither.
+    cursor.execute("select bool_or(attributes ?| array['birth_date', 'national_id']) from raw.sources")
+    if not cursor.fetchone()[0]:
+        return pl.DataFrame(schema=schema)
     return copy_out(cursor, read_sql("profile_traits", profiles=profiles), schema, parameters)
 
 

@@ -28,8 +28,8 @@ MEMBER = {
     "home_customer": pl.String,
     "old_confidence": pl.Float32,
     "old_assigned_by": pl.String,
-    "old_profile_key": pl.Int64,
 }
+CHANGED = MEMBER | {"is_deleted": pl.String, "old_profile_key": pl.Int64}
 NO_CUSTOMERS = pl.Series("old_customer", [], dtype=pl.String)
 
 
@@ -46,9 +46,7 @@ class Touched:
         self._members: list[pl.DataFrame] = []
         self._all_refused: pl.DataFrame | None = None
         self.refused: list[pl.DataFrame] = []
-        self._changed = copy_out(
-            cursor, _sql("changed_records"), MEMBER | {"is_deleted": pl.String}, parameters
-        )
+        self._changed = copy_out(cursor, _sql("changed_records"), CHANGED, parameters)
         self._weighed = copy_out_numbers(
             cursor,
             _sql("weighed_pairs"),
@@ -83,10 +81,12 @@ class Touched:
     def records(self) -> pl.DataFrame:
         """The live records of what is touched: those that changed, and those that stand as they were resolved."""
         standing = pl.concat(self._members).join(self._changed, on="record_key", how="anti")
-        changed = self._changed.filter(pl.col("is_deleted") == "f").drop("is_deleted")
-        return pl.concat(
-            [changed.with_columns(is_changed=True), standing.with_columns(is_changed=False)]
-        ).with_columns(uuid_bytes("old_customer"), uuid_bytes("home_customer"))
+        standing = standing.with_columns(old_profile_key="profile_key", is_changed=False)
+        changed = self._changed.filter(pl.col("is_deleted") == "f").with_columns(is_changed=True)
+        return pl.concat([standing, changed.select(standing.columns)]).with_columns(
+            uuid_bytes("old_customer"),
+            uuid_bytes("home_customer").fill_null(uuid_bytes("old_customer")),
+        )
 
     def _expand(
         self, profiles: np.ndarray, customers: pl.Series, reached: Callable[[np.ndarray], None]

@@ -3,7 +3,7 @@
 create index on changed_refusals (left_profile_key, right_profile_key);
 
 delete from identity.refused_links as known
-using unnest(%(formerly_refused)s::bigint []) as touched (profile_key)
+using unnest(%(formerly_refused)s::bigint[]) as touched (profile_key)
 where
     touched.profile_key = known.left_profile_key
     and not exists (
