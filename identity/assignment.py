@@ -12,6 +12,7 @@ Ids are their 16 bytes. What has moved is given in the order of clusters and rec
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import md5
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -93,6 +94,33 @@ def assign(moves: pl.DataFrame, registry: Callable[[pl.Series], pl.DataFrame]) -
     founded = _founded_ids(founders, owned["customer"], registry)
     owned = pl.concat([owned, founded.with_columns(is_opened=pl.lit(True))])
     return Assignment(clusters.join(owned, on="cluster", how="left", maintain_order="left"), kept)
+
+
+def nobody(ids: pl.Series) -> pl.DataFrame:
+    """The registry where nobody lives under any id."""
+    return pl.DataFrame(
+        schema={
+            "customer": pl.Binary,
+            "status": pl.String,
+            "record_count": pl.Int32,
+            "created_run_id": pl.Int32,
+        }
+    )
+
+
+def whole_clusters(moves: pl.DataFrame, size: int) -> list[pl.DataFrame]:
+    """The moves in parts of about this size, no cluster in two of them; where all are new, a part can be assigned by
+    itself."""
+    starts = np.append(_starts(moves), moves.height)
+    cuts = np.unique(
+        starts[np.searchsorted(starts, np.arange(0, moves.height + size, size)).clip(max=len(starts) - 1)]
+    )
+    return [moves[first:end] for first, end in pairwise(cuts.tolist())] or [moves]
+
+
+def together(parts: list[Assignment]) -> Assignment:
+    """The assignment of all parts."""
+    return Assignment(pl.concat([part.clusters for part in parts]), pl.concat([part.kept for part in parts]))
 
 
 def _starts(moves: pl.DataFrame) -> np.ndarray:

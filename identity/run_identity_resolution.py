@@ -9,8 +9,9 @@ Usage: python identity/run_identity_resolution.py
 
 import argparse
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from math import log, log2
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,8 +54,8 @@ FEW = 0.1
 # All pairs are read in parts of so many pages, by so many connections.
 PART_PAGES = 8_000
 READERS = 2
-# Memberships are written so many at a time.
-SLICE = 2_000_000
+# Memberships are written so many at a time, while the next get their customers.
+SLICE = 250_000
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -307,7 +308,16 @@ def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolutio
     """Give each cluster its customer, and write what changed: memberships, customers, lineage."""
     import polars as pl
 
-    from identity.assignment import assign, changed_customers, compositions, merges, splits
+    from identity.assignment import (
+        assign,
+        changed_customers,
+        compositions,
+        merges,
+        nobody,
+        splits,
+        together,
+        whole_clusters,
+    )
 
     # Those of a cluster side by side: so they will be read.
     moves = pl.concat([records, resolution.records.drop("record_key")], how="horizontal").sort(
@@ -315,12 +325,17 @@ def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolutio
     )
     run_file(work.cursor, HERE / "withdrawn_records.sql", parameters)
     withdrawn = ids_of([customer for (customer,) in work.cursor.fetchall()])
-    assignment = assign(moves, lambda ids: registry(work, ids))
+    parts, known = [moves], partial(registry, work)
+    if "old_customer" not in moves.columns:
+        parts, known = whole_clusters(moves, SLICE), nobody
     work.cursor.execute("select source_number, source_bit from raw.sources")
     source_bits = dict(work.cursor.fetchall())
-    # The cursor is the writer's until it is done.
-    with ThreadPoolExecutor(1) as writer:
-        writing = writer.submit(write_memberships, work, moves, assignment)
+    with ThreadPoolExecutor(1) as founder, ThreadPoolExecutor(1) as writer:
+        assigned = [founder.submit(assign, part, known) for part in parts]
+        # Who is known is read by now: the cursor is the writer's until it is done.
+        wait(assigned[:1])
+        writing = writer.submit(write_memberships, work, zip(parts, assigned, strict=True))
+        assignment = together([part.result() for part in assigned])
         changed = (
             changed_customers(moves, assignment, withdrawn)
             .join(
@@ -370,46 +385,58 @@ def registry(work: Phase, ids: "pl.Series") -> "pl.DataFrame":
     return known.with_columns(uuid_bytes("customer"))
 
 
-def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignment") -> None:
+def write_memberships(work: Phase, parts: "Iterable[tuple[pl.DataFrame, Future[Assignment]]]") -> None:
     """Write the records that are new, and those whose customer, or how surely they are there, has changed.
 
-    Memory: beside the moves, the rows of SLICE of them.
+    parts: moves, and the customers of their clusters.
+
+    Memory: beside these, the rows of SLICE of them, and those that have changed.
     """
     import polars as pl
 
-    customers = assignment.clusters.select("cluster", "customer")
-    is_known = "old_customer" in moves.columns
-    home = pl.when(pl.col("home_customer") != pl.col("customer")).then("home_customer")
-
-    def rows(which: "pl.Expr") -> "Iterable[pl.DataFrame]":
-        for part in moves.iter_slices(SLICE):
-            yield (
-                part.join(customers, on="cluster", how="left", maintain_order="left")
-                .filter(which)
-                .select(
-                    "record_key",
-                    "profile_key",
-                    pl.lit(work.run_id).alias("run_id"),
-                    "match_confidence",
-                    pl.col("customer").alias("global_customer_id"),
-                    (home if is_known else pl.lit(None, pl.Binary)).alias("home_customer_id"),
-                    "assigned_by",
-                    "source_number",
-                )
-            )
-
-    is_new = pl.col("old_customer").is_null() if is_known else pl.lit(True)
+    moved = []
     with bulk_load(work.cursor, MEMBERSHIPS, with_keys=True):
-        for part in rows(is_new):
-            copy_in(work.cursor, MEMBERSHIPS, part)
-    if is_known:
-        has_moved = (
-            (pl.col("customer") != pl.col("old_customer"))
-            | (pl.col("match_confidence") != pl.col("old_confidence"))
-            | (pl.col("assigned_by") != pl.col("old_assigned_by"))
-            | pl.col("profile_key").ne_missing(pl.col("old_profile_key"))
-        )
-        write_rows(work, MEMBERSHIPS, rows(~is_new & has_moved), "update_memberships")
+        for moves, assigned in parts:
+            customers = assigned.result().clusters.select("cluster", "customer")
+            for part in moves.iter_slices(SLICE):
+                rows = part.join(customers, on="cluster", how="left", maintain_order="left")
+                if "old_customer" in rows.columns:
+                    moved.append(membership_rows(work, rows.filter(has_moved())))
+                    rows = rows.filter(pl.col("old_customer").is_null())
+                copy_in(work.cursor, MEMBERSHIPS, membership_rows(work, rows))
+    if moved:
+        write_rows(work, MEMBERSHIPS, moved, "update_memberships")
+
+
+def has_moved() -> "pl.Expr":
+    """Whether a record that had a customer has another, or is there otherwise."""
+    import polars as pl
+
+    return (
+        (pl.col("customer") != pl.col("old_customer"))
+        | (pl.col("match_confidence") != pl.col("old_confidence"))
+        | (pl.col("assigned_by") != pl.col("old_assigned_by"))
+        | (pl.col("old_customer").is_not_null() & pl.col("profile_key").ne_missing(pl.col("old_profile_key")))
+    )
+
+
+def membership_rows(work: Phase, moves: "pl.DataFrame") -> "pl.DataFrame":
+    """The rows of identity.memberships of these moves."""
+    import polars as pl
+
+    home = pl.lit(None, pl.Binary)
+    if "home_customer" in moves.columns:
+        home = pl.when(pl.col("home_customer") != pl.col("customer")).then("home_customer")
+    return moves.select(
+        "record_key",
+        "profile_key",
+        pl.lit(work.run_id).alias("run_id"),
+        "match_confidence",
+        pl.col("customer").alias("global_customer_id"),
+        home.alias("home_customer_id"),
+        "assigned_by",
+        "source_number",
+    )
 
 
 def write_rows(

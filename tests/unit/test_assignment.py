@@ -1,5 +1,7 @@
 """Clusters take over the ids their records had: literal rows in, literal customers out."""
 
+from itertools import pairwise
+
 import polars as pl
 
 from identity.assignment import (
@@ -9,7 +11,10 @@ from identity.assignment import (
     compositions,
     founded_ids,
     merges,
+    nobody,
     splits,
+    together,
+    whole_clusters,
 )
 
 A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
@@ -54,6 +59,19 @@ def test_an_id_that_somebody_lives_under_is_not_founded_again():
     first = founded_id(5, 0)
     made = assign(moves((5, 1, None, None)), registry((first, "live", 1, 1)))
     assert owners(made) == {1: founded_id(5, 1)}
+
+
+def test_new_clusters_assigned_part_by_part_end_as_all_together():
+    sizes = [3, 1, 1, 5, 2]
+    rows = [(10 * cluster + place, cluster) for cluster, size in enumerate(sizes) for place in range(size)]
+    new = pl.DataFrame(rows, schema=["record_key", "cluster"], orient="row")
+    whole = assign(new, nobody)
+    for size in range(1, 14):
+        parts = whole_clusters(new, size)
+        assert pl.concat(parts).equals(new)
+        assert not any(set(one["cluster"]) & set(other["cluster"]) for one, other in pairwise(parts))
+        assert together([assign(part, nobody) for part in parts]).clusters.equals(whole.clusters)
+    assert together([assign(part, nobody) for part in whole_clusters(new.clear(), 5)]).clusters.height == 0
 
 
 def test_of_two_that_merge_the_larger_survives_then_the_older_then_the_smaller():
