@@ -154,7 +154,7 @@ def bulk_load(
     refer to is truncated first, with them: what is then written in the same transaction needs no log of changes
     where wal_level is minimal, and is as durable. `with_keys`: its primary, unique and foreign keys, and those
     that refer to it, come after the rows too; for tables that are filled without looking at what they hold.
-    `leaves`: the names of indexes, and of keys that are one, that are left to db/build_indexes.py.
+    `leaves`: the names of secondary indexes that are left to db/build_indexes.py.
     """
     definitions = []
     for table in tables:
@@ -172,7 +172,7 @@ def bulk_load(
             cursor.execute(SQL("truncate {}").format(together))
             _emptied.add(table)
             if with_keys:
-                definitions += _drop_keys(cursor, table, leaves)
+                definitions += _drop_keys(cursor, table)
         cursor.execute(
             "select indexrelid::regclass::text, pg_get_indexdef(indexrelid) from pg_index "
             "where indrelid = %s::regclass "
@@ -194,30 +194,22 @@ def bulk_load(
         cursor.execute(definition)
 
 
-def _drop_keys(cursor: Cursor, table: str, leaves: Collection[str]) -> list[str]:
+def _drop_keys(cursor: Cursor, table: str) -> list[str]:
     """Drop a table's primary, unique and foreign keys, and those that refer to it; returns the statements that make
-    those again that are not left."""
+    them again."""
     cursor.execute(
-        "select conrelid::regclass::text, conname, pg_get_constraintdef(oid), pg_get_indexdef(conindid), contype "
-        "from pg_constraint "
+        "select conrelid::regclass::text, conname, pg_get_constraintdef(oid) from pg_constraint "
         "where conrelid = %s::regclass and contype in ('p', 'u', 'f') or confrelid = %s::regclass "
         "order by contype <> 'f', contype desc, conname",
         (table, table),
     )
-    definitions = []
-    for owner, name, key, index, kind in cursor.fetchall():
-        of_owner = f"alter table {owner}"
-        cursor.execute(SQL("{} drop constraint {}").format(SQL(of_owner), Identifier(name)))
-        if name in leaves:
-            # Readers need not wait while the index is built.
-            kind_of_key = "primary key" if kind == "p" else "unique"
-            by_index = f"{of_owner} add constraint {name} {kind_of_key} using index {name}"
-            _leave_index(cursor, table, name, f"{index}; {by_index}")
-        else:
-            definitions.append(
-                SQL("{} add constraint {} {}").format(SQL(of_owner), Identifier(name), SQL(key))
-            )
-    return definitions[::-1]
+    keys = [(SQL(owner), Identifier(name), SQL(key)) for owner, name, key in cursor.fetchall()]
+    for owner, name, _ in keys:
+        cursor.execute(SQL("alter table {} drop constraint {}").format(owner, name))
+    return [
+        SQL("alter table {} add constraint {} {}").format(owner, name, key)
+        for owner, name, key in reversed(keys)
+    ]
 
 
 def _leave_index(cursor: Cursor, table: str, name: str, definition: str) -> None:

@@ -12,10 +12,10 @@ Ids are their 16 bytes. What has moved is given in the order of clusters and rec
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import md5
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 ATTEMPTS = 1000
 # Customers of this many records have their distinct profiles counted.
@@ -45,19 +45,14 @@ def founded_ids(record_keys: pl.Series, attempt: int) -> pl.Series:
     ids = np.frombuffer(digests, np.uint8).reshape(-1, 16).copy()
     # The version and the variant.
     ids[:, [6, 8]] = ids[:, [6, 8]] & 0x0F | 0x80
-    return pl.from_arrow(
-        pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(ids), [None, pa.py_buffer(ids)])
-    )
+    return pl.Series("customer", ids).cast(pl.List(pl.UInt8)).cast(pl.Binary)
 
 
-def assign(
-    moves: pl.DataFrame, registry: pl.DataFrame, living: Callable[[pl.Series], pl.Series]
-) -> Assignment:
+def assign(moves: pl.DataFrame, registry: Callable[[pl.Series], pl.DataFrame]) -> Assignment:
     """The customer of each cluster.
 
     moves: record_key, cluster, old_customer, home_customer (null for a new record; left out where all are new).
-    registry: customer, status, record_count, created_run_id of all these. living: those of some ids that somebody
-    lives under.
+    registry: of some ids, those that were ever given: customer, status, record_count, created_run_id.
     """
     former = former_members(moves)
     start = _starts(moves)
@@ -69,13 +64,26 @@ def assign(
         }
     )
     kept = _kept_ids(former)
-    survivors = (
-        kept.join(registry, on="customer")
-        .sort("cluster", "record_count", "created_run_id", "customer", descending=[False, True, False, False])
-        .unique("cluster", keep="first", maintain_order=True)
-        .select("cluster", "customer")
+    # What is known of an id matters only where a cluster has several to choose from, or none.
+    is_only = ~pl.col("cluster").is_duplicated()
+    rivals = kept.filter(~is_only)
+    survivors = pl.concat(
+        [
+            kept.filter(is_only).select("cluster", "customer"),
+            rivals.join(registry(rivals["customer"]), on="customer")
+            .sort(
+                "cluster",
+                "record_count",
+                "created_run_id",
+                "customer",
+                descending=[False, True, False, False],
+            )
+            .unique("cluster", keep="first", maintain_order=True)
+            .select("cluster", "customer"),
+        ]
     )
-    returned = _returned_ids(former.join(survivors, on="cluster", how="anti"), registry)
+    orphans = former.join(survivors, on="cluster", how="anti")
+    returned = _returned_ids(orphans, registry(orphans["home_customer"].unique()))
     owned = pl.concat(
         [
             survivors.with_columns(is_opened=pl.lit(False)),
@@ -83,9 +91,36 @@ def assign(
         ]
     )
     founders = clusters.join(owned, on="cluster", how="anti", maintain_order="left")
-    founded = _founded_ids(founders, owned["customer"], living)
+    founded = _founded_ids(founders, owned["customer"], registry)
     owned = pl.concat([owned, founded.with_columns(is_opened=pl.lit(True))])
     return Assignment(clusters.join(owned, on="cluster", how="left", maintain_order="left"), kept)
+
+
+def nobody(ids: pl.Series) -> pl.DataFrame:
+    """The registry where nobody lives under any id."""
+    return pl.DataFrame(
+        schema={
+            "customer": pl.Binary,
+            "status": pl.String,
+            "record_count": pl.Int32,
+            "created_run_id": pl.Int32,
+        }
+    )
+
+
+def whole_clusters(moves: pl.DataFrame, size: int) -> list[pl.DataFrame]:
+    """The moves in parts of about this size, no cluster in two of them; where all are new, a part can be assigned by
+    itself."""
+    starts = np.append(_starts(moves), moves.height)
+    cuts = np.unique(
+        starts[np.searchsorted(starts, np.arange(0, moves.height + size, size)).clip(max=len(starts) - 1)]
+    )
+    return [moves[first:end] for first, end in pairwise(cuts.tolist())] or [moves]
+
+
+def together(parts: list[Assignment]) -> Assignment:
+    """The assignment of all parts."""
+    return Assignment(pl.concat([part.clusters for part in parts]), pl.concat([part.kept for part in parts]))
 
 
 def _starts(moves: pl.DataFrame) -> np.ndarray:
@@ -138,7 +173,7 @@ def _returned_ids(former: pl.DataFrame, registry: pl.DataFrame) -> pl.DataFrame:
 
 
 def _founded_ids(
-    founders: pl.DataFrame, taken: pl.Series, living: Callable[[pl.Series], pl.Series]
+    founders: pl.DataFrame, taken: pl.Series, registry: Callable[[pl.Series], pl.DataFrame]
 ) -> pl.DataFrame:
     """cluster, customer: clusters under an id of their smallest record."""
     found = [pl.DataFrame(schema={"cluster": pl.Int64, "customer": pl.Binary})]
@@ -146,7 +181,8 @@ def _founded_ids(
         if not founders.height:
             break
         ids = founded_ids(founders["first_record_key"], attempt)
-        is_free = ~ids.is_in(pl.concat([taken, living(ids)]).implode())
+        living = registry(ids).filter(pl.col("status") == "live")["customer"]
+        is_free = ~ids.is_in(pl.concat([taken, living]).implode())
         found.append(founders.select("cluster", customer=ids).filter(is_free))
         founders = founders.filter(~is_free)
     return pl.concat(found)

@@ -7,6 +7,7 @@ A node of the graph is a profile, with all its records. Records of a profile are
 Keys are looked up once; from then on profiles and nodes are numbers, in the order of their keys.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,8 +52,10 @@ def resolve(
     Memory: about 30 bytes a record and a profile, 50 a pair, beside what is given.
     """
     graph = _Nodes.of(records, own, decisions)
-    node_links, link_confidence = graph.pairs(links)
-    node_evidence, _ = graph.pairs(evidence)
+    with ThreadPoolExecutor(1) as aside:
+        numbering = aside.submit(graph.pairs, evidence)
+        node_links, link_confidence = graph.pairs(links)
+        node_evidence, _ = numbering.result()
     if graph.has_parted.any():
         within, within_confidence = graph.links_within_profiles()
         node_links = Pairs(

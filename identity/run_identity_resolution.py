@@ -9,7 +9,9 @@ Usage: python identity/run_identity_resolution.py
 
 import argparse
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
 from math import log, log2
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +36,7 @@ from db.postgres import (
 from db.settings import settings
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
     from identity.assignment import Assignment
@@ -54,8 +57,8 @@ PART_PAGES = 8_000
 READERS = 2
 # Of memberships; no phase looks them up in a run that resolves all there is.
 LEFT_INDEXES = ("memberships_global_customer_id", "memberships_profile_key")
-# Memberships are written so many at a time.
-SLICE = 2_000_000
+# Memberships are written so many at a time, while the next get their customers.
+SLICE = 250_000
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -86,14 +89,11 @@ def resolve_identities(work: Phase) -> None:
         work.skip("no changed records, pairs or decisions")
         return
     work.has_work()
-    if not everything:
-        build_left_indexes(work.cursor, COMPARED, MEMBERSHIPS)
-        if few_have_changed(work, parameters):
-            prefer_lookups(work.cursor)
-        find_touched(work, parameters)
-    records, resolution = cluster_touched(work, parameters, everything)
+    graph = read_everything(work, parameters) if everything else read_touched(work, parameters)
+    resolution = cluster_records(work, graph, parameters)
+    records = graph.records
     work.rows_in = records.height
-    write_refused(work, resolution, everything)
+    write_refused(work, resolution, graph.formerly_refused)
     write_customers(work, records, resolution, parameters)
     run_file(work.cursor, HERE / "apply_decisions.sql")
     work.refresh_statistics(REFUSED, CUSTOMERS, MEMBERSHIPS)
@@ -127,23 +127,6 @@ def few_have_changed(work: Phase, parameters: dict) -> bool:
     return work.cursor.fetchone()[0] < FEW * estimated_rows(work.cursor, MEMBERSHIPS)
 
 
-def find_touched(work: Phase, parameters: dict) -> None:
-    """Fill touched_profiles and touched_customers, following the graph until nothing is added."""
-    run_file(work.cursor, HERE / "touched_tables.sql")
-    run_file(work.cursor, HERE / "touched.sql", parameters)
-    step, reached = 0, -1
-    while True:
-        work.cursor.execute(
-            "select (select count(*) from touched_profiles) + (select count(*) from touched_customers)"
-        )
-        (count,) = work.cursor.fetchone()
-        if count == reached:
-            break
-        reached, step = count, step + 1
-        run_file(work.cursor, HERE / "expand_touched.sql", {"step": step})
-    work.cursor.execute("analyze touched_profiles; analyze touched_customers")
-
-
 def is_merging(parameters: dict) -> "pl.Expr":
     """Whether a compared pair merges by itself, if nothing speaks against it."""
     import polars as pl
@@ -156,8 +139,62 @@ def read_sql(name: str, **tables: str) -> str:
     return (HERE / f"{name}.sql").read_text(encoding="utf-8").format(**tables)
 
 
-def read_records(work: Phase, parameters: dict, everything: bool) -> "pl.DataFrame":
-    """The live records to cluster, with the customer each is in, if any is in one."""
+@dataclass(frozen=True)
+class Graph:
+    """What is to be clustered.
+
+    records: live, with the customer each is in, if any is in one. pairs: compared. traits: birth_date, national_id of
+    profiles that have one. formerly_refused: left_profile_key of the refused links there were; None: all are.
+    """
+
+    records: "pl.DataFrame"
+    pairs: "pl.DataFrame"
+    traits: "pl.DataFrame"
+    formerly_refused: "pl.Series | None"
+
+
+def read_everything(work: Phase, parameters: dict) -> Graph:
+    """All there is, read over several connections at once."""
+    import polars as pl
+
+    with ThreadPoolExecutor(READERS) as aside:
+        reading = aside.map(read_part_of_pairs, page_ranges(work.cursor, COMPARED, PART_PAGES))
+        records = read_records(work, parameters)
+        pairs = pl.concat(reading)
+    return Graph(records, pairs, read_traits(work.cursor, PROFILES), None)
+
+
+def read_touched(work: Phase, parameters: dict) -> Graph:
+    """What the changes touch. The pairs and traits of profiles are read beside, as they are reached."""
+    import polars as pl
+
+    from identity.touched import Touched
+
+    build_left_indexes(work.cursor, COMPARED, MEMBERSHIPS)
+    is_few = few_have_changed(work, parameters)
+    if is_few:
+        prefer_lookups(work.cursor)
+    touched = Touched(work.cursor, parameters)
+    with ThreadPoolExecutor(1) as aside, connect() as connection, connection.cursor() as cursor:
+        if is_few:
+            prefer_lookups(cursor)
+
+        def read_around(profiles: "np.ndarray") -> tuple["pl.DataFrame", "pl.DataFrame"]:
+            wanted = {"profiles": array_text(profiles)}
+            return (
+                read_pairs(cursor, f"({read_sql('touched_candidates')})", parameters=wanted),
+                read_traits(cursor, f"({read_sql('touched_match_profiles')})", wanted),
+            )
+
+        reading = []
+        touched.follow(lambda profiles: reading.append(aside.submit(read_around, profiles)))
+        records = touched.records()
+        pairs, traits = (pl.concat(each) for each in zip(*(part.result() for part in reading), strict=True))
+    return Graph(records, pairs, traits, pl.concat(touched.refused)["left_profile_key"].unique())
+
+
+def read_records(work: Phase, parameters: dict) -> "pl.DataFrame":
+    """All live records, with the customer each is in, if any is in one."""
     import polars as pl
 
     keys = {"record_key": pl.Int64, "profile_key": pl.Int64, "source_number": pl.Int16}
@@ -166,7 +203,7 @@ def read_records(work: Phase, parameters: dict, everything: bool) -> "pl.DataFra
         return copy_out_numbers(work.cursor, query, keys)
     return copy_out(
         work.cursor,
-        read_sql("live_records" if everything else "touched_records"),
+        read_sql("live_records"),
         keys
         | {
             "is_changed": pl.String,
@@ -177,11 +214,20 @@ def read_records(work: Phase, parameters: dict, everything: bool) -> "pl.DataFra
             "old_profile_key": pl.Int64,
         },
         parameters,
-    ).with_columns(
-        pl.col("is_changed") == "t",
-        uuid_bytes("old_customer"),
-        uuid_bytes("home_customer"),
-    )
+    ).with_columns(pl.col("is_changed") == "t", uuid_bytes("old_customer"), uuid_bytes("home_customer"))
+
+
+def read_traits(cursor, profiles: str, parameters: object = None) -> "pl.DataFrame":
+    """The values that can contradict each other, of those of these profiles, a table or a query in brackets, that
+    have one."""
+    import polars as pl
+
+    schema = {"profile_key": pl.Int64, "birth_date": pl.String, "national_id": pl.String}
+    # Many sources deliver neither.
+    cursor.execute("select bool_or(attributes ?| array['birth_date', 'national_id']) from raw.sources")
+    if not cursor.fetchone()[0]:
+        return pl.DataFrame(schema=schema)
+    return copy_out(cursor, read_sql("profile_traits", profiles=profiles), schema, parameters)
 
 
 def read_pairs(cursor, candidates: str, which: str = "true", parameters: object = None) -> "pl.DataFrame":
@@ -207,32 +253,15 @@ def read_part_of_pairs(part: tuple[str, str]) -> "pl.DataFrame":
         return read_pairs(cursor, COMPARED, "candidates.ctid >= %s and candidates.ctid < %s", part)
 
 
-def cluster_touched(work: Phase, parameters: dict, everything: bool) -> "tuple[pl.DataFrame, Resolution]":
-    """Read what is touched, and cluster it: the records, and the clusters.
+def cluster_records(work: Phase, graph: Graph, parameters: dict) -> "Resolution":
+    """Cluster what was read.
 
-    Memory: about 250 bytes a record and 100 a compared pair of what is touched.
+    Memory: about 250 bytes a record and 100 a compared pair, with what was read.
     """
     import polars as pl
 
     from identity.resolution import resolve
 
-    def touched(table: str, name: str) -> str:
-        return table if everything else f"({read_sql(name)})"
-
-    # What is touched stands in temporary tables; all there is can be read over several connections at once.
-    if everything:
-        with ThreadPoolExecutor(READERS) as aside:
-            reading = aside.map(read_part_of_pairs, page_ranges(work.cursor, COMPARED, PART_PAGES))
-            records = read_records(work, parameters, everything)
-            pairs = pl.concat(reading)
-    else:
-        records = read_records(work, parameters, everything)
-        pairs = read_pairs(work.cursor, f"({read_sql('touched_candidates')})")
-    traits = copy_out(
-        work.cursor,
-        read_sql("profile_traits", profiles=touched(PROFILES, "touched_match_profiles")),
-        {"profile_key": pl.Int64, "birth_date": pl.String, "national_id": pl.String},
-    )
     decisions = copy_out(
         work.cursor,
         read_sql("active_decisions"),
@@ -249,36 +278,51 @@ def cluster_touched(work: Phase, parameters: dict, everything: bool) -> "tuple[p
     )
     row = work.cursor.fetchone()
     threshold = float(row[0]) if row else 0.9
-    resolution = resolve(
-        records,
+    pairs = graph.pairs
+    return resolve(
+        graph.records,
         own=pairs.filter(is_own).select(
             profile_key="left_profile_key", is_one_person=merges, total_confidence_score=confidence
         ),
-        traits=traits,
+        traits=graph.traits,
         links=pairs.filter(~is_own & merges).with_columns(total_confidence_score=confidence),
         evidence=pairs.filter(~is_own & ~merges),
         decisions=decisions,
         merge_weight=log2(threshold / (1 - threshold)),
     )
-    return records, resolution
 
 
-def write_refused(work: Phase, resolution: "Resolution", everything: bool) -> None:
-    """Note which links are refused, and why: of what is touched, or of all there is."""
+def write_refused(work: Phase, resolution: "Resolution", formerly_refused: "pl.Series | None") -> None:
+    """Note which links are refused, and why: of what is touched, or of all there is.
+
+    formerly_refused: left_profile_key of the touched links that were refused; None: all are touched.
+    """
     import polars as pl
 
-    if everything:
+    parameters = None
+    if formerly_refused is None:
         work.cursor.execute(f"truncate {REFUSED}")
+    else:
+        parameters = {"formerly_refused": array_text(formerly_refused)}
     refused = resolution.refused.sort("left_profile_key", "right_profile_key")
     rows = refused.with_columns(run_id=pl.lit(work.run_id))
-    write_rows(work, REFUSED, [rows], "update_refusals")
+    write_rows(work, REFUSED, [rows], "update_refusals", parameters)
 
 
 def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolution", parameters: dict) -> None:
     """Give each cluster its customer, and write what changed: memberships, customers, lineage."""
     import polars as pl
 
-    from identity.assignment import assign, changed_customers, compositions, former_members, merges, splits
+    from identity.assignment import (
+        assign,
+        changed_customers,
+        compositions,
+        merges,
+        nobody,
+        splits,
+        together,
+        whole_clusters,
+    )
 
     # Those of a cluster side by side: so they will be read.
     moves = pl.concat([records, resolution.records.drop("record_key")], how="horizontal").sort(
@@ -286,14 +330,17 @@ def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolutio
     )
     run_file(work.cursor, HERE / "withdrawn_records.sql", parameters)
     withdrawn = ids_of([customer for (customer,) in work.cursor.fetchall()])
-    former = former_members(moves)
-    known = pl.concat([former[name].alias("customer") for name in ("old_customer", "home_customer")]).unique()
-    assignment = assign(moves, registry(work, known), lambda ids: living(work, ids))
+    parts, known = [moves], partial(registry, work)
+    if "old_customer" not in moves.columns:
+        parts, known = whole_clusters(moves, SLICE), nobody
     work.cursor.execute("select source_number, source_bit from raw.sources")
     source_bits = dict(work.cursor.fetchall())
-    # The cursor is the writer's until it is done.
-    with ThreadPoolExecutor(1) as writer:
-        writing = writer.submit(write_memberships, work, moves, assignment)
+    with ThreadPoolExecutor(1) as founder, ThreadPoolExecutor(1) as writer:
+        assigned = [founder.submit(assign, part, known) for part in parts]
+        # Who is known is read by now: the cursor is the writer's until it is done.
+        wait(assigned[:1])
+        writing = writer.submit(write_memberships, work, zip(parts, assigned, strict=True))
+        assignment = together([part.result() for part in assigned])
         changed = (
             changed_customers(moves, assignment, withdrawn)
             .join(
@@ -326,7 +373,7 @@ def ids_of(texts: list[str]) -> "pl.Series":
 
 
 def registry(work: Phase, ids: "pl.Series") -> "pl.DataFrame":
-    """What is known of these ids: customer, status, record_count, created_run_id."""
+    """Of some ids, those that were ever given: customer, status, record_count, created_run_id."""
     import polars as pl
 
     schema = {
@@ -335,58 +382,71 @@ def registry(work: Phase, ids: "pl.Series") -> "pl.DataFrame":
         "record_count": pl.Int32,
         "created_run_id": pl.Int32,
     }
-    wanted = {"ids": array_text(ids.bin.encode("hex"))}
-    return copy_out(work.cursor, read_sql("registry"), schema, wanted).with_columns(uuid_bytes("customer"))
+    if not len(ids) or is_empty(work.cursor, CUSTOMERS):
+        known = pl.DataFrame(schema=schema)
+    else:
+        wanted = {"ids": array_text(ids.bin.encode("hex"))}
+        known = copy_out(work.cursor, read_sql("registry"), schema, wanted)
+    return known.with_columns(uuid_bytes("customer"))
 
 
-def living(work: Phase, ids: "pl.Series") -> "pl.Series":
-    """Those of the ids that somebody lives under."""
-    import polars as pl
+def write_memberships(work: Phase, parts: "Iterable[tuple[pl.DataFrame, Future[Assignment]]]") -> None:
+    """Write the records that are new, and those whose customer, or how surely they are there, has changed.
 
-    if is_empty(work.cursor, CUSTOMERS):
-        return ids.clear()
-    return registry(work, ids).filter(pl.col("status") == "live")["customer"]
+    parts: moves, and the customers of their clusters.
 
-
-def write_memberships(work: Phase, moves: "pl.DataFrame", assignment: "Assignment") -> None:
-    """Write the records whose customer, or how surely they are there, has changed.
-
-    Memory: beside the moves, the rows of SLICE of them.
+    Memory: beside these, the rows of SLICE of them, and those that have changed.
     """
     import polars as pl
 
-    has_moved = (
-        pl.col("customer").ne_missing(pl.col("old_customer"))
-        | pl.col("match_confidence").ne_missing(pl.col("old_confidence"))
-        | pl.col("assigned_by").ne_missing(pl.col("old_assigned_by"))
-        | pl.col("profile_key").ne_missing(pl.col("old_profile_key"))
+    moved = []
+    with bulk_load(work.cursor, MEMBERSHIPS, with_keys=True):
+        for moves, assigned in parts:
+            customers = assigned.result().clusters.select("cluster", "customer")
+            for part in moves.iter_slices(SLICE):
+                rows = part.join(customers, on="cluster", how="left", maintain_order="left")
+                if "old_customer" in rows.columns:
+                    moved.append(membership_rows(work, rows.filter(has_moved())))
+                    rows = rows.filter(pl.col("old_customer").is_null())
+                copy_in(work.cursor, MEMBERSHIPS, membership_rows(work, rows))
+    if moved:
+        write_rows(work, MEMBERSHIPS, moved, "update_memberships")
+
+
+def has_moved() -> "pl.Expr":
+    """Whether a record that had a customer has another, or is there otherwise."""
+    import polars as pl
+
+    return (
+        (pl.col("customer") != pl.col("old_customer"))
+        | (pl.col("match_confidence") != pl.col("old_confidence"))
+        | (pl.col("assigned_by") != pl.col("old_assigned_by"))
+        | (pl.col("old_customer").is_not_null() & pl.col("profile_key").ne_missing(pl.col("old_profile_key")))
     )
-    home = pl.when(pl.col("home_customer") != pl.col("customer")).then("home_customer")
-    if "old_customer" not in moves.columns:
-        has_moved, home = pl.lit(True), pl.lit(None, pl.Binary)
-
-    customers = assignment.clusters.select("cluster", "customer")
-
-    def rows(part: "pl.DataFrame") -> "pl.DataFrame":
-        return (
-            part.join(customers, on="cluster", how="left", maintain_order="left")
-            .filter(has_moved)
-            .select(
-                "record_key",
-                "profile_key",
-                pl.lit(work.run_id).alias("run_id"),
-                "match_confidence",
-                pl.col("customer").alias("global_customer_id"),
-                home.alias("home_customer_id"),
-                "assigned_by",
-                "source_number",
-            )
-        )
-
-    write_rows(work, MEMBERSHIPS, (rows(part) for part in moves.iter_slices(SLICE)), "update_memberships")
 
 
-def write_rows(work: Phase, table: str, parts: "Iterable[pl.DataFrame]", update: str) -> None:
+def membership_rows(work: Phase, moves: "pl.DataFrame") -> "pl.DataFrame":
+    """The rows of identity.memberships of these moves."""
+    import polars as pl
+
+    home = pl.lit(None, pl.Binary)
+    if "home_customer" in moves.columns:
+        home = pl.when(pl.col("home_customer") != pl.col("customer")).then("home_customer")
+    return moves.select(
+        "record_key",
+        "profile_key",
+        pl.lit(work.run_id).alias("run_id"),
+        "match_confidence",
+        pl.col("customer").alias("global_customer_id"),
+        home.alias("home_customer_id"),
+        "assigned_by",
+        "source_number",
+    )
+
+
+def write_rows(
+    work: Phase, table: str, parts: "Iterable[pl.DataFrame]", update: str, parameters: dict | None = None
+) -> None:
     """Put rows into a table that is empty; else bring it up to date by a .sql file, update_<name>, which takes them
     from a temporary table like it, changed_<name>."""
     if is_empty(work.cursor, table):
@@ -399,7 +459,7 @@ def write_rows(work: Phase, table: str, parts: "Iterable[pl.DataFrame]", update:
     for rows in parts:
         copy_in(work.cursor, f"pg_temp.{changed}", rows)
     work.cursor.execute(f"analyze {changed}")
-    run_file(work.cursor, HERE / f"{update}.sql")
+    run_file(work.cursor, HERE / f"{update}.sql", parameters)
 
 
 def write_merges(

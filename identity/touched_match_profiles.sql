@@ -1,10 +1,5 @@
--- One row per touched profile; in the order in which the first run wrote them.
+-- One row per given profile.
 select match_profiles.*
-from (
-    select touched_profiles.profile_key
-    from touched_profiles
-    order by touched_profiles.profile_key
-    offset 0 -- noqa: AM09
-) as touched
+from unnest(%(profiles)s::bigint[]) as touched (profile_key)
 inner join staging.match_profiles
     on touched.profile_key = match_profiles.profile_key

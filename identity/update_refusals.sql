@@ -1,9 +1,11 @@
--- Which of the touched links are refused, written where it changed. Takes the temp table changed_refusals.
+-- Which of the touched links are refused, written where it changed. Takes the temp table changed_refusals, and the
+-- touched profiles on the left of a link that was refused.
 create index on changed_refusals (left_profile_key, right_profile_key);
 
 delete from identity.refused_links as known
+using unnest(%(formerly_refused)s::bigint[]) as touched (profile_key)
 where
-    known.left_profile_key in (select touched_profiles.profile_key from touched_profiles)
+    touched.profile_key = known.left_profile_key
     and not exists (
         select 1
         from changed_refusals

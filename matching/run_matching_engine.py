@@ -296,9 +296,7 @@ def score_pairs(work: Phase, model, compared, rules, afresh: bool) -> None:
     decisions: dict[str, int] = {}
     levels = []
     with (
-        bulk_load(
-            work.cursor, COMPARED, with_keys=afresh, leaves=("compared_pairs_pkey", "compared_pairs_flagged")
-        ),
+        bulk_load(work.cursor, COMPARED, leaves=("compared_pairs_key", "compared_pairs_flagged")),
         ThreadPoolExecutor(1) as writer,
         work.progress(len(rules), "pairs") as bar,
     ):

@@ -140,9 +140,12 @@ create table if not exists staging.compared_pairs (
     match_weight real not null check (match_weight between -100 and 100),
     match_decision identity.match_decision not null,
     rules integer not null,
-    primary key (left_profile_key, right_profile_key),
     check (left_profile_key <= right_profile_key)
 );
+-- Its key, as an index that can be built while others read.
+alter table staging.compared_pairs drop constraint if exists compared_pairs_pkey;
+create unique index if not exists compared_pairs_key
+on staging.compared_pairs (left_profile_key, right_profile_key);
 comment on table staging.compared_pairs is
 'One row per compared pair of profiles, its newest comparison by the current model; to read, see identity_match_candidates';
 comment on column staging.compared_pairs.rules is

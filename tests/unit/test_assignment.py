@@ -1,5 +1,7 @@
 """Clusters take over the ids their records had: literal rows in, literal customers out."""
 
+from itertools import pairwise
+
 import polars as pl
 
 from identity.assignment import (
@@ -9,7 +11,10 @@ from identity.assignment import (
     compositions,
     founded_ids,
     merges,
+    nobody,
     splits,
+    together,
+    whole_clusters,
 )
 
 A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
@@ -28,19 +33,16 @@ def moves(*rows: tuple) -> pl.DataFrame:
     return frame.with_columns(is_changed=pl.lit(False)).sort("cluster", "record_key")
 
 
-def registry(*rows: tuple) -> pl.DataFrame:
-    """customer, status, record_count, created_run_id."""
+def registry(*rows: tuple):
+    """customer, status, record_count, created_run_id of the ids that were ever given."""
     names = ("customer", "status", "record_count", "created_run_id")
     kinds = (pl.Binary, pl.String, pl.Int32, pl.Int32)
-    return pl.DataFrame(rows, schema=dict(zip(names, kinds, strict=True)), orient="row")
+    known = pl.DataFrame(rows, schema=dict(zip(names, kinds, strict=True)), orient="row")
+    return lambda ids: known.filter(pl.col("customer").is_in(ids.implode()))
 
 
 def owners(assignment) -> dict[int, str]:
     return dict(assignment.clusters.select("cluster", "customer").rows())
-
-
-def nobody(ids: pl.Series) -> pl.Series:
-    return ids.clear()
 
 
 def customers(*ids: bytes) -> pl.Series:
@@ -48,15 +50,28 @@ def customers(*ids: bytes) -> pl.Series:
 
 
 def test_a_new_cluster_is_founded_by_its_smallest_record():
-    made = assign(moves((7, 1, None, None), (5, 1, None, None)), registry(), nobody)
+    made = assign(moves((7, 1, None, None), (5, 1, None, None)), registry())
     assert owners(made) == {1: founded_id(5, 0)}
     assert made.clusters["is_opened"].to_list() == [True]
 
 
 def test_an_id_that_somebody_lives_under_is_not_founded_again():
     first = founded_id(5, 0)
-    made = assign(moves((5, 1, None, None)), registry(), lambda ids: ids.filter(ids.is_in([first])))
+    made = assign(moves((5, 1, None, None)), registry((first, "live", 1, 1)))
     assert owners(made) == {1: founded_id(5, 1)}
+
+
+def test_new_clusters_assigned_part_by_part_end_as_all_together():
+    sizes = [3, 1, 1, 5, 2]
+    rows = [(10 * cluster + place, cluster) for cluster, size in enumerate(sizes) for place in range(size)]
+    new = pl.DataFrame(rows, schema=["record_key", "cluster"], orient="row")
+    whole = assign(new, nobody)
+    for size in range(1, 14):
+        parts = whole_clusters(new, size)
+        assert pl.concat(parts).equals(new)
+        assert not any(set(one["cluster"]) & set(other["cluster"]) for one, other in pairwise(parts))
+        assert together([assign(part, nobody) for part in parts]).clusters.equals(whole.clusters)
+    assert together([assign(part, nobody) for part in whole_clusters(new.clear(), 5)]).clusters.height == 0
 
 
 def test_of_two_that_merge_the_larger_survives_then_the_older_then_the_smaller():
@@ -66,14 +81,14 @@ def test_of_two_that_merge_the_larger_survives_then_the_older_then_the_smaller()
         (((A, "live", 1, 2), (B, "live", 1, 1)), B),
         (((A, "live", 1, 1), (B, "live", 1, 1)), A),
     ):
-        made = assign(together, registry(*known), nobody)
+        made = assign(together, registry(*known))
         assert owners(made) == {1: survivor}
         assert merges(made)["into_customer"].to_list() == [survivor]
 
 
 def test_a_split_keeps_the_id_where_most_records_are_and_opens_another():
     parted = moves((1, 1, A, A), (2, 1, A, A), (3, 3, A, A))
-    made = assign(parted, registry((A, "live", 3, 1)), nobody)
+    made = assign(parted, registry((A, "live", 3, 1)))
     assert owners(made) == {1: A, 3: founded_id(3, 0)}
     assert splits(parted, made).rows() == [(A, founded_id(3, 0), 1)]
     assert set(changed_customers(parted, made, customers())["global_customer_id"]) == {A, founded_id(3, 0)}
@@ -81,14 +96,14 @@ def test_a_split_keeps_the_id_where_most_records_are_and_opens_another():
 
 def test_an_unmerge_gives_back_the_id_the_records_came_with():
     parted = moves((1, 1, A, A), (2, 2, A, B), (3, 2, A, B))
-    made = assign(parted, registry((A, "live", 3, 1), (B, "merged", 0, 1)), nobody)
+    made = assign(parted, registry((A, "live", 3, 1), (B, "merged", 0, 1)))
     # A's own record outweighs the two that came by the merge.
     assert owners(made) == {1: A, 2: B}
 
 
 def test_a_customer_without_records_is_merged_or_closed():
     together = moves((1, 1, A, A), (2, 1, B, B))
-    made = assign(together, registry((A, "live", 2, 1), (B, "live", 1, 1)), nobody)
+    made = assign(together, registry((A, "live", 2, 1), (B, "live", 1, 1)))
     changed = changed_customers(together, made, customers(C))
     shown = changed.select("global_customer_id", "status", "merged_into", "record_count")
     assert shown.rows() == [
@@ -100,7 +115,7 @@ def test_a_customer_without_records_is_merged_or_closed():
 
 def test_only_customers_whose_members_changed_are_written():
     stay = moves((1, 1, A, A), (2, 1, A, A), (3, 3, B, B))
-    made = assign(stay, registry((A, "live", 2, 1), (B, "live", 1, 1)), nobody)
+    made = assign(stay, registry((A, "live", 2, 1), (B, "live", 1, 1)))
 
     def changed(members: pl.DataFrame, *withdrawn: bytes) -> list[bytes]:
         return changed_customers(members, made, customers(*withdrawn))["global_customer_id"].to_list()
@@ -120,7 +135,7 @@ def test_what_a_customer_is_made_of():
     members = pl.DataFrame(
         small + large, schema=["record_key", "cluster", "source_number", "profile_key"], orient="row"
     )
-    made = assign(members, registry(), nobody)
+    made = assign(members, registry())
     made_of = compositions(members, made, {1: 1, 2: 2, 3: 4, 64: 0})
     assert made_of.select("cluster", "source_mask", "profile_count").rows() == [
         (1, 1 | 4, None),
