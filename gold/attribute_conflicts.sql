@@ -4,11 +4,15 @@
 -- (low).
 -- What a steward has overridden is settled.
 create unlogged table gold.working_customers as
-select customers.global_customer_id
+select
+    customers.global_customer_id,
+    customers.record_count
 from identity.customers
 where customers.run_id > %(mark)s
 union all
-select distinct customers.global_customer_id
+select distinct
+    customers.global_customer_id,
+    customers.record_count
 from gold.customer_steward_overrides as overrides
 inner join identity.customers
     on identity.current_customer_id(overrides.global_customer_id) = customers.global_customer_id
@@ -18,130 +22,130 @@ where
 
 analyze gold.working_customers;
 
-create temp table found_conflicts on commit drop as
--- A customer with hundreds of spellings is judged by the twenty most said.
-with claims as (
-    select ranked.*
-    from (
-        select
-            attribute_values.global_customer_id,
-            attribute_values.attribute::text as attribute,
-            attribute_values.value,
-            attribute_values.sources,
-            attribute_values.record_count,
-            attribute_values.first_seen,
-            attribute_values.last_seen,
-            row_number() over most_said as place,
-            count(*) over (
-                partition by
-                    attribute_values.global_customer_id,
-                    attribute_values.attribute
-            ) as value_count
-        from gold.working_customers
-        inner join gold.customer_attribute_values as attribute_values
-            on
-                working_customers.global_customer_id
-                = attribute_values.global_customer_id
-        where
-            -- Nobody contradicts an only value, nor one said once what alternates.
-            attribute_values.rule <> 'only_value'
-            and case
-                when attribute_values.attribute in ('birth_date', 'national_id', 'name')
-                    then attribute_values.record_count > 0
-                when attribute_values.attribute in ('email', 'phone', 'postal_code')
-                    then attribute_values.record_count > 1
-                else false
-            end
-        window most_said as (
-            partition by
-                attribute_values.global_customer_id,
-                attribute_values.attribute
-            order by
-                attribute_values.record_count desc,
-                attribute_values.last_seen desc,
-                attribute_values.value
-        )
-    ) as ranked
-    where
-        ranked.value_count > 1
-        and ranked.place <= 20
+create temp table contradictions on commit drop as
+-- A customer with hundreds of spellings, who has as many records, is judged by the twenty most said.
+with crowd_claims as (
+    select
+        claims.*,
+        row_number() over (
+            partition by claims.global_customer_id, claims.attribute
+            order by claims.record_count desc, claims.last_seen desc, claims.value
+        ) as place
+    from gold.working_customers
+    inner join gold.customer_claims as claims
+        on working_customers.global_customer_id = claims.global_customer_id
+    where working_customers.record_count > 20
 ),
 
-contradictions as (
+pairs as (
     select
         left_claim.global_customer_id,
         left_claim.attribute,
         left_claim.value as left_value,
-        right_claim.value as right_value
-    from claims as left_claim
-    inner join claims as right_claim
+        left_claim.sources as left_sources,
+        left_claim.first_seen as left_first_seen,
+        left_claim.last_seen as left_last_seen,
+        right_claim.value as right_value,
+        right_claim.sources as right_sources,
+        right_claim.first_seen as right_first_seen,
+        right_claim.last_seen as right_last_seen
+    from gold.working_customers
+    inner join gold.customer_claims as left_claim
+        on working_customers.global_customer_id = left_claim.global_customer_id
+    inner join gold.customer_claims as right_claim
         on
             left_claim.global_customer_id = right_claim.global_customer_id
             and left_claim.attribute = right_claim.attribute
-            and left_claim.place < right_claim.place
-    where
-        case left_claim.attribute
-            when 'birth_date'
-                then
-                    levenshtein(left_claim.value, right_claim.value) > 1
-                    -- Digits or parts in another order: a slip of the hand.
-                    and left(left_claim.value, 4)
-                    || right(left_claim.value, 2)
-                    || substr(left_claim.value, 6, 2)
-                    <> left(right_claim.value, 4)
-                    || substr(right_claim.value, 6, 2)
-                    || right(right_claim.value, 2)
-                    -- The first of January stands for a year alone.
-                    and not (
-                        left(left_claim.value, 4) = left(right_claim.value, 4)
-                        and '01-01' in (
-                            right(left_claim.value, 5), right(right_claim.value, 5)
-                        )
-                    )
-            when 'national_id'
-                then
-                    levenshtein(
-                        left(left_claim.value, 60), left(right_claim.value, 60)
-                    ) > 2
-            when 'name'
-                then
-                    -- No initial, no beginning of a word and no sound in common. The
-                    -- first character is an initial, and most names differ in the others.
-                    left(lower(left_claim.value), 1) <> left(lower(right_claim.value), 1)
-                    and (
-                        select translate(left_said.initials, right_said.initials, '') = left_said.initials
-                        from
-                            regexp_replace(lower(left_claim.value), '(\w)\w*\W*', '\1', 'g')
-                                as left_said (initials),
-                            regexp_replace(lower(right_claim.value), '(\w)\w*\W*', '\1', 'g')
-                                as right_said (initials)
-                    )
-                    and not exists (
-                        select 1
-                        from string_to_table(left_claim.value, ' ') as left_word
-                        inner join
-                            string_to_table(right_claim.value, ' ') as right_word
-                            on
-                                metaphone(left(left_word, 60), 6)
-                                = metaphone(left(right_word, 60), 6)
-                                or strpos(
-                                    lower(right_word), lower(left(left_word, 3))
-                                ) > 0
-                                or strpos(
-                                    lower(left_word), lower(left(right_word, 3))
-                                ) > 0
-                    )
-            else
-                left_claim.first_seen < right_claim.last_seen
-                and right_claim.first_seen < left_claim.last_seen
-                and not (
-                    left_claim.sources = right_claim.sources
-                    and cardinality(left_claim.sources) = 1
-                )
-        end
-),
+            and left_claim.value < right_claim.value
+    where working_customers.record_count <= 20
+    union all
+    select
+        left_claim.global_customer_id,
+        left_claim.attribute,
+        left_claim.value as left_value,
+        left_claim.sources as left_sources,
+        left_claim.first_seen as left_first_seen,
+        left_claim.last_seen as left_last_seen,
+        right_claim.value as right_value,
+        right_claim.sources as right_sources,
+        right_claim.first_seen as right_first_seen,
+        right_claim.last_seen as right_last_seen
+    from crowd_claims as left_claim
+    inner join crowd_claims as right_claim
+        on
+            left_claim.global_customer_id = right_claim.global_customer_id
+            and left_claim.attribute = right_claim.attribute
+            and left_claim.value < right_claim.value
+    where left_claim.place <= 20 and right_claim.place <= 20
+)
 
-parties as (
+select
+    pairs.global_customer_id,
+    pairs.attribute,
+    pairs.left_value,
+    pairs.right_value
+from pairs
+where
+    case pairs.attribute
+        when 'birth_date'
+            then
+                levenshtein(pairs.left_value, pairs.right_value) > 1
+                -- Digits or parts in another order: a slip of the hand.
+                and left(pairs.left_value, 4)
+                || right(pairs.left_value, 2)
+                || substr(pairs.left_value, 6, 2)
+                <> left(pairs.right_value, 4)
+                || substr(pairs.right_value, 6, 2)
+                || right(pairs.right_value, 2)
+                -- The first of January stands for a year alone.
+                and not (
+                    left(pairs.left_value, 4) = left(pairs.right_value, 4)
+                    and '01-01' in (
+                        right(pairs.left_value, 5), right(pairs.right_value, 5)
+                    )
+                )
+        when 'national_id'
+            then
+                levenshtein(
+                    left(pairs.left_value, 60), left(pairs.right_value, 60)
+                ) > 2
+        when 'name'
+            then
+                -- No initial in common; below, no beginning of a word and no sound. The
+                -- first character is an initial, and most names differ in the others.
+                left(lower(pairs.left_value), 1) <> left(lower(pairs.right_value), 1)
+                and translate(
+                    regexp_replace(lower(pairs.left_value), '(\w)\w*\W*', '\1', 'g'),
+                    regexp_replace(lower(pairs.right_value), '(\w)\w*\W*', '\1', 'g'),
+                    ''
+                ) = regexp_replace(lower(pairs.left_value), '(\w)\w*\W*', '\1', 'g')
+        else
+            pairs.left_first_seen < pairs.right_last_seen
+            and pairs.right_first_seen < pairs.left_last_seen
+            and not (
+                pairs.left_sources = pairs.right_sources
+                and cardinality(pairs.left_sources) = 1
+            )
+    end;
+
+delete from contradictions
+where
+    contradictions.attribute = 'name'
+    and exists (
+        select 1
+        from string_to_table(contradictions.left_value, ' ') as left_word
+        inner join
+            string_to_table(contradictions.right_value, ' ') as right_word
+            on
+                metaphone(left(left_word, 60), 6) = metaphone(left(right_word, 60), 6)
+                or strpos(lower(right_word), lower(left(left_word, 3))) > 0
+                or strpos(lower(left_word), lower(left(right_word, 3))) > 0
+    );
+
+analyze contradictions;
+
+create temp table found_conflicts on commit drop as
+with parties as (
     select
         contradictions.global_customer_id,
         contradictions.attribute,
@@ -157,7 +161,7 @@ parties as (
 
 select
     claims.global_customer_id,
-    claims.attribute,
+    claims.attribute::text as attribute,
     count(*)::integer as value_count,
     (
         select array_agg(distinct said.source order by said.source)
@@ -175,10 +179,10 @@ select
             'first_seen', claims.first_seen,
             'last_seen', claims.last_seen
         )
-        order by claims.place
+        order by claims.record_count desc, claims.last_seen desc, claims.value
     ) as claims
 from parties
-inner join claims
+inner join gold.customer_claims as claims
     on
         parties.global_customer_id = claims.global_customer_id
         and parties.attribute = claims.attribute
@@ -186,7 +190,7 @@ inner join claims
 left join gold.standing_overrides
     on
         claims.global_customer_id = standing_overrides.global_customer_id
-        and claims.attribute = standing_overrides.attribute::text
+        and claims.attribute = standing_overrides.attribute
         and standing_overrides.is_winner
 where standing_overrides.override_id is null
 group by claims.global_customer_id, claims.attribute;

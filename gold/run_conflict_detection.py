@@ -41,7 +41,7 @@ def detect(work: Phase) -> None:
         return
     if not mark:
         # The first time all values are read, with both cores; later those of the changed customers, by key.
-        work.cursor.execute("set local parallel_setup_cost = 100; set local parallel_tuple_cost = 0.001")
+        work.cursor.execute("set local parallel_setup_cost = 100; set local parallel_tuple_cost = 0.01")
     work.rows_out = run_file(
         work.cursor, HERE / "attribute_conflicts.sql", {"mark": mark, "run_id": work.run_id}
     )

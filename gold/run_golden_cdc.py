@@ -19,15 +19,20 @@ EVENTS = "gold.customer_changes"
 UPSTREAM = "gold.dim_customers_history"
 
 
-def write_events(work: Phase, split_mark: int) -> int:
-    """Write the events of the customers in gold.working_customers; returns how many.
+def write_events(work: Phase, mark: int, split_mark: int) -> tuple[int, int]:
+    """Write the events of the customers with a version opened or closed since the mark; returns how many have one,
+    and how many events there are.
 
     A customer that appears and was split off in a run after `split_mark` gets a SPLIT, else an INSERT.
     """
-    work.cursor.execute("select gold.lock_last_event_seq()")
-    (last_event_seq,) = work.cursor.fetchone()
     # A small sample is enough: events are looked up by their keys.
     work.cursor.execute("set local default_statistics_target = 10")
+    changed = run_file(work.cursor, HERE / "changed_versions.sql", {"mark": mark})
+    if not changed:
+        return 0, 0
+    work.cursor.execute("analyze changed_versions")
+    work.cursor.execute("select gold.lock_last_event_seq()")
+    (last_event_seq,) = work.cursor.fetchone()
     with bulk_load(work.cursor, EVENTS, with_keys=True):
         written = run_file(
             work.cursor,
@@ -35,7 +40,7 @@ def write_events(work: Phase, split_mark: int) -> int:
             {"run_id": work.run_id, "last_event_seq": last_event_seq, "split_mark": split_mark},
         )
     work.refresh_statistics(EVENTS)
-    return written
+    return changed, written
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,14 +50,10 @@ def main(argv: list[str] | None = None) -> int:
     ).parse_args(argv)
     with phase("9A", "run_golden_cdc") as work:
         mark = work.mark(UPSTREAM)
-        work.rows_in = run_file(work.cursor, HERE / "changed_versions.sql", {"mark": mark})
-        if work.rows_in:
-            work.cursor.execute("analyze gold.working_customers")
-            work.rows_out = write_events(work, split_mark=mark)
-        else:
+        work.rows_in, work.rows_out = write_events(work, mark, split_mark=mark)
+        if not work.rows_in:
             work.skip("no version opened or closed")
         work.advance(UPSTREAM)
-        work.cursor.execute("drop table gold.working_customers")
     return 0
 
 

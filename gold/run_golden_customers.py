@@ -279,6 +279,8 @@ def _write_kinds(cursor: Cursor, kinds: Kinds, known: int) -> None:
             "values (%s, %s, %s, %s, string_to_array(%s, ','))",
             (number, attribute, rule, is_golden, sources),
         )
+    if len(kinds) > known:
+        cursor.execute("analyze gold.value_kinds")
 
 
 def _difference(made: "pl.DataFrame", standing: "pl.DataFrame") -> "tuple[pl.DataFrame, pl.DataFrame]":

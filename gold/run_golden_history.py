@@ -19,8 +19,9 @@ HISTORY = "gold.dim_customers_history"
 GOLDEN, IDENTITY = "gold.dim_customers", "identity.customers"
 
 
-def write_history(work: Phase) -> int:
-    """Bring the versions of the customers in gold.working_customers up to date; returns how many were opened.
+def write_history(work: Phase, golden_mark: int, identity_mark: int) -> int:
+    """Bring the versions of the customers whose golden records were written or left since the marks up to date;
+    returns how many were opened.
 
     A version whose valid_from is the golden record's updated_at holds already, so doing it again changes
     nothing.
@@ -28,7 +29,8 @@ def write_history(work: Phase) -> int:
     # A small sample is enough: versions are looked up by their keys.
     work.cursor.execute("set local default_statistics_target = 10")
     with bulk_load(work.cursor, HISTORY, with_keys=True):
-        opened = run_file(work.cursor, HERE / "write_history.sql", {"run_id": work.run_id})
+        marks = {"golden_mark": golden_mark, "identity_mark": identity_mark}
+        opened = run_file(work.cursor, HERE / "write_history.sql", {"run_id": work.run_id} | marks)
     work.refresh_statistics(HISTORY)
     return opened
 
@@ -40,15 +42,14 @@ def main(argv: list[str] | None = None) -> int:
     ).parse_args(argv)
     with phase("8", "run_golden_history") as work:
         marks = {"golden_mark": work.mark(GOLDEN), "identity_mark": work.mark(IDENTITY)}
-        work.rows_in = run_file(work.cursor, HERE / "written_golden_records.sql", marks)
+        run_file(work.cursor, HERE / "written_golden_records.sql", marks)
+        (work.rows_in,) = work.cursor.fetchone()
         if work.rows_in:
-            work.cursor.execute("analyze gold.working_customers")
-            work.rows_out = write_history(work)
+            work.rows_out = write_history(work, **marks)
         else:
             work.skip("no golden record changed")
         work.advance(GOLDEN)
         work.advance(IDENTITY)
-        work.cursor.execute("drop table gold.working_customers")
     return 0
 
 

@@ -109,10 +109,11 @@ def count_records(work: Phase) -> None:
             f"create temp table distinct_values on commit drop as {NOTHING_COUNTED}"
         )
         return
+    # Each source, and below each attribute, by one process, two at a time: what processes would pass one another
+    # are all the rows.
+    work.cursor.execute("set local min_parallel_table_scan_size = '1TB'")
     statement = SQL((HERE / "record_quality.sql").read_text(encoding="utf-8"))
-    work.cursor.execute(
-        statement.format(changed_records=SQL("\nunion all\n").join(map(_changed_rows, changed)))
-    )
+    work.cursor.execute(statement.format(days=SQL("union all\n").join(map(_changed_days, changed))))
     work.cursor.execute("select coalesce(sum(record_count), 0) from record_quality")
     work.rows_in = int(work.cursor.fetchone()[0])
     counts = [
@@ -122,8 +123,6 @@ def count_records(work: Phase) -> None:
         for source in changed
         for attribute in source[3]
     ]
-    # Each attribute by one process, two at a time: what they would pass one another are all the values.
-    work.cursor.execute("set local min_parallel_table_scan_size = '1TB'")
     work.cursor.execute(
         SQL("create temp table distinct_values on commit drop as {}").format(
             SQL("\nunion all\n").join(counts or [SQL(NOTHING_COUNTED)])
@@ -132,11 +131,11 @@ def count_records(work: Phase) -> None:
     work.cursor.execute("reset min_parallel_table_scan_size")
 
 
-def _changed_rows(source: tuple[str, str, int, list[str]]) -> Composed:
+def _changed_days(source: tuple[str, str, int, list[str]]) -> Composed:
     source_system, staging_table, mark, _ = source
-    return SQL(
-        "select {} as source_system, records.* from staging.{} as records where records.run_id > {}"
-    ).format(Literal(source_system), Identifier(staging_table), Literal(mark))
+    return SQL((HERE / "changed_days.sql").read_text(encoding="utf-8")).format(
+        source_system=Literal(source_system), staging_table=Identifier(staging_table), mark=Literal(mark)
+    )
 
 
 def _distinct_values(source: tuple[str, str, int, list[str]], attribute: str) -> Composed:

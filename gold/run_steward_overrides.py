@@ -36,8 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         if work.rows_in:
             cursor.execute("analyze gold.working_customers")
             work.rows_out = make_golden(work)
-            work.detail["versions"] = write_history(work)
-            work.detail["events"] = write_events(work, split_mark=work.run_id)
+            work.detail["versions"] = write_history(work, work.run_id - 1, work.run_id)
+            _, work.detail["events"] = write_events(work, work.run_id - 1, split_mark=work.run_id)
         else:
             work.skip("no override changed")
         cursor.execute("drop table gold.working_customers")

@@ -1,28 +1,105 @@
 -- One row per customer whose golden record is not the version that the last event about it brought.
 
 -- What consumers believe: no row where the customer is unknown or gone. The last event of each is looked up by
--- itself, so the cost follows the customers and not all events.
+-- itself, and so are the two versions, so the cost follows the customers and not all events.
 create temp table believed on commit drop as
 select
-    working_customers.global_customer_id,
-    last_changes.new_version as version
-from gold.working_customers
+    changed_versions.global_customer_id,
+    last_changes.new_version as version,
+    array_remove(
+        array[
+            case
+                when
+                    earlier.canonical_name
+                    is distinct from later.canonical_name
+                    then 'name'
+            end,
+            case
+                when
+                    earlier.canonical_email
+                    is distinct from later.canonical_email
+                    then 'email'
+            end,
+            case
+                when
+                    earlier.canonical_phone
+                    is distinct from later.canonical_phone
+                    then 'phone'
+            end,
+            case
+                when
+                    earlier.canonical_birth_date
+                    is distinct from later.canonical_birth_date
+                    then 'birth_date'
+            end,
+            case
+                when
+                    earlier.canonical_national_id
+                    is distinct from later.canonical_national_id
+                    then 'national_id'
+            end,
+            case
+                when
+                    earlier.canonical_address
+                    is distinct from later.canonical_address
+                    then 'address'
+            end,
+            case
+                when
+                    earlier.canonical_city
+                    is distinct from later.canonical_city
+                    then 'city'
+            end,
+            case
+                when
+                    earlier.canonical_postal_code
+                    is distinct from later.canonical_postal_code
+                    then 'postal_code'
+            end,
+            case
+                when earlier.record_count <> later.record_count
+                    then 'record_count'
+            end,
+            case
+                when earlier.source_count <> later.source_count
+                    then 'source_count'
+            end
+        ],
+        null
+    ) as changed_attributes
+from changed_versions
 cross join
     lateral (
         select changes.new_version
         from gold.customer_changes as changes
-        where changes.global_customer_id = working_customers.global_customer_id
+        where changes.global_customer_id = changed_versions.global_customer_id
         order by changes.event_seq desc
         limit 1
     ) as last_changes
-where
-    last_changes.new_version is not null
-    -- Asked once: the first time there is nothing to look up.
-    and exists (select from gold.customer_changes);
+cross join
+    lateral (
+        select history.*
+        from gold.dim_customers_history as history
+        where
+            history.global_customer_id = changed_versions.global_customer_id
+            and history.version = last_changes.new_version
+        limit 1
+    ) as earlier
+left join
+    lateral (
+        select history.*
+        from gold.dim_customers_history as history
+        where
+            history.global_customer_id = changed_versions.global_customer_id
+            and history.version = changed_versions.version
+        limit 1
+    ) as later on true
+-- Asked once: the first time there is nothing to look up.
+where exists (select from gold.customer_changes);
 
 analyze believed;
 
-with splits as (
+with splits as materialized (
     select distinct on (lineage.into_customer_id)
         lineage.into_customer_id,
         lineage.from_customer_id
@@ -33,96 +110,25 @@ with splits as (
 
 changes as (
     select
-        working_customers.global_customer_id,
+        changed_versions.global_customer_id,
         believed.version as old_version,
-        later.version as new_version,
-        later.valid_from,
+        changed_versions.version as new_version,
+        changed_versions.valid_from,
         splits.from_customer_id,
         case
-            when later.version is null then 'DELETE'::gold.change_type
+            when changed_versions.version is null then 'DELETE'::gold.change_type
             when believed.version is not null then 'UPDATE'
             when splits.from_customer_id is not null then 'SPLIT'
             else 'INSERT'
         end as change_type,
-        case
-            when believed.version is not null and later.version is not null
-                then
-                    array_remove(
-                        array[
-                            case
-                                when
-                                    earlier.canonical_name
-                                    is distinct from later.canonical_name
-                                    then 'name'
-                            end,
-                            case
-                                when
-                                    earlier.canonical_email
-                                    is distinct from later.canonical_email
-                                    then 'email'
-                            end,
-                            case
-                                when
-                                    earlier.canonical_phone
-                                    is distinct from later.canonical_phone
-                                    then 'phone'
-                            end,
-                            case
-                                when
-                                    earlier.canonical_birth_date
-                                    is distinct from later.canonical_birth_date
-                                    then 'birth_date'
-                            end,
-                            case
-                                when
-                                    earlier.canonical_national_id
-                                    is distinct from later.canonical_national_id
-                                    then 'national_id'
-                            end,
-                            case
-                                when
-                                    earlier.canonical_address
-                                    is distinct from later.canonical_address
-                                    then 'address'
-                            end,
-                            case
-                                when
-                                    earlier.canonical_city
-                                    is distinct from later.canonical_city
-                                    then 'city'
-                            end,
-                            case
-                                when
-                                    earlier.canonical_postal_code
-                                    is distinct from later.canonical_postal_code
-                                    then 'postal_code'
-                            end,
-                            case
-                                when earlier.record_count <> later.record_count
-                                    then 'record_count'
-                            end,
-                            case
-                                when earlier.source_count <> later.source_count
-                                    then 'source_count'
-                            end
-                        ],
-                        null
-                    )
-        end as changed_attributes
-    from gold.working_customers
-    left join gold.dim_customers_history as later
-        on
-            working_customers.global_customer_id = later.global_customer_id
-            and later.valid_to is null
+        case when changed_versions.version is not null then believed.changed_attributes end
+            as changed_attributes
+    from changed_versions
     left join believed
-        on working_customers.global_customer_id = believed.global_customer_id
-    left join gold.dim_customers_history as earlier
-        on
-            believed.global_customer_id = earlier.global_customer_id
-            and believed.version = earlier.version
+        on changed_versions.global_customer_id = believed.global_customer_id
     left join splits
-        on working_customers.global_customer_id = splits.into_customer_id
-    where believed.version is distinct from later.version
+        on changed_versions.global_customer_id = splits.into_customer_id
+    where believed.version is distinct from changed_versions.version
 ),
 
 typed as (

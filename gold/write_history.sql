@@ -1,15 +1,34 @@
 -- One row per customer and version: versions that no longer hold are closed, new ones opened.
 
--- The last version of each that has one; looked up one by one, so the cost follows the customers and not their
--- history.
+-- The last version of each customer whose golden record was written, or who has left dim_customers, since the
+-- marks; looked up one by one, so the cost follows the customers and not their history.
 create temp table last_versions on commit drop as
 select
-    working_customers.global_customer_id,
+    written.global_customer_id,
+    written.updated_at,
     history.row_address,
     history.version,
     history.valid_from,
     history.valid_to
-from gold.working_customers
+from (
+    select
+        customers.global_customer_id,
+        customers.updated_at
+    from gold.dim_customers as customers
+    where customers.run_id > %(golden_mark)s
+    union all
+    select
+        customers.global_customer_id,
+        null as updated_at
+    from identity.customers
+    where
+        customers.run_id > %(identity_mark)s
+        and customers.status <> 'live'
+        and not exists (
+            select from gold.dim_customers as golden
+            where golden.global_customer_id = customers.global_customer_id
+        )
+) as written
 cross join
     lateral (
         select
@@ -18,7 +37,7 @@ cross join
             versions.valid_from,
             versions.valid_to
         from gold.dim_customers_history as versions
-        where versions.global_customer_id = working_customers.global_customer_id
+        where versions.global_customer_id = written.global_customer_id
         order by versions.version desc
         limit 1
     ) as history
@@ -31,7 +50,7 @@ update gold.dim_customers_history as history
 set
     -- A customer who is gone left dim_customers at the time of phase 7.
     valid_to = coalesce(
-        customers.updated_at,
+        last_versions.updated_at,
         greatest(
             (
                 select marks.updated_at
@@ -45,7 +64,7 @@ set
     ),
     closed_run_id = %(run_id)s,
     merged_into = case
-        when customers.updated_at is null
+        when last_versions.updated_at is null
             then (
                 select registry.merged_into
                 from identity.customers as registry
@@ -53,12 +72,10 @@ set
             )
     end
 from last_versions
-left join gold.dim_customers as customers
-    on last_versions.global_customer_id = customers.global_customer_id
 where
     history.ctid = last_versions.row_address
     and last_versions.valid_to is null
-    and last_versions.valid_from is distinct from customers.updated_at;
+    and last_versions.valid_from is distinct from last_versions.updated_at;
 
 insert into gold.dim_customers_history (
     global_customer_id,
@@ -96,13 +113,13 @@ select
     customers.canonical_city,
     customers.canonical_postal_code,
     customers.canonical_national_id
-from gold.working_customers
-inner join gold.dim_customers as customers
-    on working_customers.global_customer_id = customers.global_customer_id
+from gold.dim_customers as customers
 left join last_versions
-    on working_customers.global_customer_id = last_versions.global_customer_id
+    on customers.global_customer_id = last_versions.global_customer_id
 where
-    last_versions.version is null
-    or last_versions.valid_to is not null
-    or last_versions.valid_from <> customers.updated_at
-order by customers.global_customer_id;
+    customers.run_id > %(golden_mark)s
+    and (
+        last_versions.version is null
+        or last_versions.valid_to is not null
+        or last_versions.valid_from <> customers.updated_at
+    );

@@ -1,14 +1,12 @@
--- One row per customer whose golden record was written, or who has left dim_customers, since the mark.
-
-create unlogged table gold.working_customers as
+-- One row: how many golden records were written, and how many customers have left dim_customers, since the marks.
 select
-    global_customer_id,
-    true as is_live
-from gold.dim_customers
-where run_id > %(golden_mark)s
-union all
-select
-    global_customer_id,
-    false
-from identity.customers
-where run_id > %(identity_mark)s and status <> 'live';
+    (
+        select count(*)
+        from gold.dim_customers
+        where run_id > %(golden_mark)s
+    )
+    + (
+        select count(*)
+        from identity.customers
+        where run_id > %(identity_mark)s and status <> 'live'
+    ) as customer_count

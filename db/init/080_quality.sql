@@ -258,6 +258,27 @@ create table if not exists gold.metric_warnings (
 comment on table gold.metric_warnings is
 'One row per run and share that left its usual range: further from the median of the last runs (usual) than tolerance';
 
+-- What can contradict one another: nobody contradicts an only value, nor one said once what alternates.
+create or replace view gold.customer_claims as
+select
+    said.global_customer_id,
+    said.attribute,
+    said.value,
+    said.sources,
+    said.record_count,
+    said.first_seen,
+    said.last_seen
+from gold.customer_attribute_values as said
+where
+    said.rule <> 'only_value'
+    and case
+        when said.attribute in ('birth_date', 'national_id', 'name') then said.record_count > 0
+        when said.attribute in ('email', 'phone', 'postal_code') then said.record_count > 1
+        else false
+    end;
+comment on view gold.customer_claims is
+'One row per customer, attribute and value that may contradict another of them; see customer_attribute_conflicts';
+
 create table if not exists gold.customer_attribute_conflicts (
     global_customer_id uuid not null,
     attribute text not null,
