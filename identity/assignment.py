@@ -11,6 +11,7 @@ Ids are their 16 bytes. What has moved is given in the order of clusters and rec
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 from hashlib import md5
 from itertools import pairwise
 
@@ -18,6 +19,8 @@ import numpy as np
 import polars as pl
 
 ATTEMPTS = 1000
+# A decision of a steward is stronger than any link.
+STEWARD_STRENGTH = 1000.0
 # Customers of this many records have their distinct profiles counted.
 LARGE_CUSTOMER = 20
 
@@ -270,7 +273,7 @@ def splits(moves: pl.DataFrame, assignment: Assignment) -> pl.DataFrame:
     )
 
 
-def merges(assignment: Assignment) -> pl.DataFrame:
+def merged_ids(assignment: Assignment) -> pl.DataFrame:
     """One row per id of which no record is left: customer, cluster, into_customer, the id of the cluster that
     most of its records are in."""
     return (
@@ -279,3 +282,74 @@ def merges(assignment: Assignment) -> pl.DataFrame:
         .select("customer", "cluster", "into_customer")
         .sort("customer")
     )
+
+
+def merges(
+    merged: pl.DataFrame, moves: pl.DataFrame, links: pl.DataFrame, decisions: pl.DataFrame
+) -> pl.DataFrame:
+    """One row per merge, with the decision or the strongest link behind it: from_customer_id, into_customer_id,
+    record_count, left_record_key, right_record_key, decision_id, reason.
+
+    merged: as of `merged_ids`. moves: as for `assign`, with profile_key. links: left_profile_key, right_profile_key,
+    match_weight of those that stand. decisions: decision_id, judgement, record_key of the active ones.
+    """
+    moves = moves.join(merged.select("cluster").unique(), on="cluster", how="semi")
+    members = moves.group_by("profile_key", "cluster", "old_customer").agg(pl.col("record_key").min())
+    same = decisions.filter(pl.col("judgement") == "same").join(
+        moves.select("record_key", "cluster", "old_customer"), on="record_key"
+    )
+    by_link = (
+        links.join(members, left_on="left_profile_key", right_on="profile_key")
+        .join(
+            members,
+            left_on=["right_profile_key", "cluster"],
+            right_on=["profile_key", "cluster"],
+            suffix="_right",
+        )
+        .with_columns(decision_id=pl.lit(None, pl.Int64), strength=pl.col("match_weight").cast(pl.Float64))
+    )
+    by_decision = (
+        same.join(same, on=["decision_id", "cluster"], suffix="_right")
+        .filter(pl.col("record_key") < pl.col("record_key_right"))
+        .with_columns(strength=pl.lit(STEWARD_STRENGTH))
+    )
+    columns = [
+        "cluster", "old_customer", "old_customer_right", "record_key", "record_key_right", "decision_id", "strength",
+    ]  # fmt: skip
+    bonds = pl.concat([by_link.select(columns), by_decision.select(columns)]).filter(
+        pl.col("old_customer").ne_missing(pl.col("old_customer_right"))
+    )
+    strongest = (
+        pl.concat(
+            bonds.rename({side: "customer"}).select("customer", *columns[3:])
+            for side in ("old_customer", "old_customer_right")
+        )
+        .sort(
+            "customer", "strength", "record_key", "record_key_right", descending=[False, True, False, False]
+        )
+        .unique("customer", keep="first", maintain_order=True)
+    )
+    counts = moves.group_by("cluster", customer="old_customer").agg(record_count=pl.len().cast(pl.Int32))
+    return (
+        merged.join(counts, on=["customer", "cluster"])
+        .join(strongest, on="customer", how="left")
+        .sort("customer")
+        .select(
+            "record_count",
+            "decision_id",
+            from_customer_id="customer",
+            into_customer_id="into_customer",
+            left_record_key="record_key",
+            right_record_key="record_key_right",
+            reason=pl.struct("decision_id", "strength").map_elements(_reason, pl.String),
+        )
+    )
+
+
+def _reason(bond: dict) -> str:
+    if bond["decision_id"] is not None:
+        return "decision of a steward"
+    if bond["strength"] is not None:
+        weight = Decimal(f"{bond['strength']:.6g}").quantize(Decimal("0.1"), ROUND_HALF_UP)
+        return f"link of weight {weight}"
+    return "joined through other records"

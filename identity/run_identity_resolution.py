@@ -1,6 +1,6 @@
 """Phase 6: who is who. Every source record gets its global_customer_id, and ids stay.
 
-1. What a changed record, pair or steward decision touches is followed through the graph; only that is
+1. What a changed record, pair or steward decision touches is followed through the graph (touched.py); only that is
    clustered again (resolution.py), all of it under a new model.
 2. Clusters take over the ids their records had (assignment.py); merges and splits are recorded.
 
@@ -50,6 +50,7 @@ CANDIDATES, INPUTS, PROFILES = (
 )
 COMPARED = "staging.compared_pairs"
 REFUSED, CUSTOMERS, MEMBERSHIPS = "identity.refused_links", "identity.customers", "identity.memberships"
+LINEAGE = "identity.customer_id_lineage"
 # Up to this share of changed records, looking up what each touches is cheaper than reading all there is.
 FEW = 0.1
 # All pairs are read in parts of so many pages, by so many connections.
@@ -91,10 +92,9 @@ def resolve_identities(work: Phase) -> None:
     work.has_work()
     graph = read_everything(work, parameters) if everything else read_touched(work, parameters)
     resolution = cluster_records(work, graph, parameters)
-    records = graph.records
-    work.rows_in = records.height
+    work.rows_in = graph.records.height
     write_refused(work, resolution, graph.formerly_refused)
-    write_customers(work, records, resolution, parameters)
+    write_customers(work, graph, resolution, parameters)
     run_file(work.cursor, HERE / "apply_decisions.sql")
     work.refresh_statistics(REFUSED, CUSTOMERS, MEMBERSHIPS)
     count_changes(work)
@@ -144,12 +144,14 @@ class Graph:
     """What is to be clustered.
 
     records: live, with the customer each is in, if any is in one. pairs: compared. traits: birth_date, national_id of
-    profiles that have one. formerly_refused: left_profile_key of the refused links there were; None: all are.
+    profiles that have one. decisions: of stewards, one row per record, those that are active. formerly_refused:
+    left_profile_key of the refused links there were; None: all are.
     """
 
     records: "pl.DataFrame"
     pairs: "pl.DataFrame"
     traits: "pl.DataFrame"
+    decisions: "pl.DataFrame"
     formerly_refused: "pl.Series | None"
 
 
@@ -161,23 +163,24 @@ def read_everything(work: Phase, parameters: dict) -> Graph:
         reading = aside.map(read_part_of_pairs, page_ranges(work.cursor, COMPARED, PART_PAGES))
         records = read_records(work, parameters)
         pairs = pl.concat(reading)
-    return Graph(records, pairs, read_traits(work.cursor, PROFILES), None)
+    traits, decisions = read_traits(work.cursor, PROFILES), read_decisions(work.cursor)
+    return Graph(records, pairs, traits, decisions, None)
 
 
 def read_touched(work: Phase, parameters: dict) -> Graph:
     """What the changes touch. The pairs and traits of profiles are read beside, as they are reached."""
     import polars as pl
 
-    from identity.touched import Touched
+    from identity.touched import Touched, changed_records, decided_profiles, weighed_pairs
 
     build_left_indexes(work.cursor, COMPARED, MEMBERSHIPS)
     is_few = few_have_changed(work, parameters)
-    if is_few:
-        prefer_lookups(work.cursor)
-    touched = Touched(work.cursor, parameters)
     with ThreadPoolExecutor(1) as aside, connect() as connection, connection.cursor() as cursor:
-        if is_few:
-            prefer_lookups(cursor)
+        for each in (work.cursor, cursor) if is_few else ():
+            prefer_lookups(each)
+        weighing = aside.submit(weighed_pairs, cursor, parameters)
+        changed, decided = changed_records(work.cursor, parameters), decided_profiles(work.cursor)
+        touched = Touched(changed, weighing.result(), decided, work.cursor)
 
         def read_around(profiles: "np.ndarray") -> tuple["pl.DataFrame", "pl.DataFrame"]:
             wanted = {"profiles": array_text(profiles)}
@@ -190,7 +193,8 @@ def read_touched(work: Phase, parameters: dict) -> Graph:
         touched.follow(lambda profiles: reading.append(aside.submit(read_around, profiles)))
         records = touched.records()
         pairs, traits = (pl.concat(each) for each in zip(*(part.result() for part in reading), strict=True))
-    return Graph(records, pairs, traits, pl.concat(touched.refused)["left_profile_key"].unique())
+    formerly_refused = pl.concat(touched.refused)["left_profile_key"].unique()
+    return Graph(records, pairs, traits, read_decisions(work.cursor), formerly_refused)
 
 
 def read_records(work: Phase, parameters: dict) -> "pl.DataFrame":
@@ -253,6 +257,14 @@ def read_part_of_pairs(part: tuple[str, str]) -> "pl.DataFrame":
         return read_pairs(cursor, COMPARED, "candidates.ctid >= %s and candidates.ctid < %s", part)
 
 
+def read_decisions(cursor) -> "pl.DataFrame":
+    """The active decisions of stewards, one row per record."""
+    import polars as pl
+
+    schema = {"decision_id": pl.Int64, "judgement": pl.String, "record_key": pl.Int64, "side": pl.Int32}
+    return copy_out(cursor, read_sql("active_decisions"), schema)
+
+
 def cluster_records(work: Phase, graph: Graph, parameters: dict) -> "Resolution":
     """Cluster what was read.
 
@@ -262,11 +274,6 @@ def cluster_records(work: Phase, graph: Graph, parameters: dict) -> "Resolution"
 
     from identity.resolution import resolve
 
-    decisions = copy_out(
-        work.cursor,
-        read_sql("active_decisions"),
-        {"decision_id": pl.Int64, "judgement": pl.String, "record_key": pl.Int64, "side": pl.Int32},
-    )
     is_own = pl.col("left_profile_key") == pl.col("right_profile_key")
     merges = is_merging(parameters)
     confidence = (100 / (1 + (-pl.col("match_weight").cast(pl.Float64) * log(2)).exp())).cast(pl.Float32)
@@ -287,7 +294,7 @@ def cluster_records(work: Phase, graph: Graph, parameters: dict) -> "Resolution"
         traits=graph.traits,
         links=pairs.filter(~is_own & merges).with_columns(total_confidence_score=confidence),
         evidence=pairs.filter(~is_own & ~merges),
-        decisions=decisions,
+        decisions=graph.decisions,
         merge_weight=log2(threshold / (1 - threshold)),
     )
 
@@ -309,7 +316,7 @@ def write_refused(work: Phase, resolution: "Resolution", formerly_refused: "pl.S
     write_rows(work, REFUSED, [rows], "update_refusals", parameters)
 
 
-def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolution", parameters: dict) -> None:
+def write_customers(work: Phase, graph: Graph, resolution: "Resolution", parameters: dict) -> None:
     """Give each cluster its customer, and write what changed: memberships, customers, lineage."""
     import polars as pl
 
@@ -317,15 +324,13 @@ def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolutio
         assign,
         changed_customers,
         compositions,
-        merges,
         nobody,
-        splits,
         together,
         whole_clusters,
     )
 
     # Those of a cluster side by side: so they will be read.
-    moves = pl.concat([records, resolution.records.drop("record_key")], how="horizontal").sort(
+    moves = pl.concat([graph.records, resolution.records.drop("record_key")], how="horizontal").sort(
         "cluster", "record_key"
     )
     run_file(work.cursor, HERE / "withdrawn_records.sql", parameters)
@@ -355,14 +360,7 @@ def write_customers(work: Phase, records: "pl.DataFrame", resolution: "Resolutio
         )
         writing.result()
     write_rows(work, CUSTOMERS, [changed], "update_customers")
-    write_merges(work, moves, assignment, merges(assignment))
-    copy_in(
-        work.cursor,
-        "identity.customer_id_lineage",
-        splits(moves, assignment).with_columns(
-            change=pl.lit("split"), reason=pl.lit("no longer held together"), run_id=pl.lit(work.run_id)
-        ),
-    )
+    write_lineage(work, moves, assignment, graph, resolution, parameters)
 
 
 def ids_of(texts: list[str]) -> "pl.Series":
@@ -458,45 +456,39 @@ def write_rows(
     work.cursor.execute(f"create temp table {changed} (like {table} including defaults) on commit drop")
     for rows in parts:
         copy_in(work.cursor, f"pg_temp.{changed}", rows)
-    work.cursor.execute(f"analyze {changed}")
     run_file(work.cursor, HERE / f"{update}.sql", parameters)
 
 
-def write_merges(
-    work: Phase, moves: "pl.DataFrame", assignment: "Assignment", merged: "pl.DataFrame"
+def write_lineage(
+    work: Phase,
+    moves: "pl.DataFrame",
+    assignment: "Assignment",
+    graph: Graph,
+    resolution: "Resolution",
+    parameters: dict,
 ) -> None:
-    """Record the merges: of each id that is gone into which one, and by which link or decision."""
-    if not merged.height:
-        return
-    work.cursor.execute(
-        "create temp table merged_ids (global_customer_id uuid, cluster bigint, into_customer_id uuid) "
-        "on commit drop;"
-        "create temp table record_moves (record_key bigint, profile_key bigint, cluster bigint, "
-        "old_customer_id uuid) on commit drop"
-    )
-    copy_in(
-        work.cursor,
-        "pg_temp.merged_ids",
-        merged.select("cluster", global_customer_id="customer", into_customer_id="into_customer"),
-    )
-    moved = moves.join(merged.select("cluster").unique(), on="cluster", how="semi")
-    copy_in(
-        work.cursor,
-        "pg_temp.record_moves",
-        moved.select("record_key", "profile_key", "cluster", old_customer_id="old_customer"),
-    )
-    work.cursor.execute("analyze merged_ids; analyze record_moves")
-    run_file(work.cursor, HERE / "write_merges.sql", {"run_id": work.run_id})
+    """Record the merges and splits: of each id that is gone into which one, and by which link or decision."""
+    import polars as pl
+
+    from identity.assignment import merged_ids, merges, splits
+
+    parted = splits(moves, assignment).with_columns(reason=pl.lit("no longer held together"))
+    lineage = [parted.with_columns(change=pl.lit("split"))]
+    merged = merged_ids(assignment)
+    if merged.height:
+        sides = ["left_profile_key", "right_profile_key"]
+        links = graph.pairs.filter(
+            is_merging(parameters) & (pl.col("left_profile_key") != pl.col("right_profile_key"))
+        ).join(resolution.refused, on=sides, how="anti")
+        joined = merges(merged, moves, links, graph.decisions)
+        lineage.insert(0, joined.with_columns(change=pl.lit("merge")))
+    for changes in lineage:
+        copy_in(work.cursor, LINEAGE, changes.with_columns(run_id=pl.lit(work.run_id)))
+    work.detail["merges"], work.detail["splits"] = merged.height, parted.height
 
 
 def count_changes(work: Phase) -> None:
     """Put on the receipt what this run did to the customers."""
-    work.cursor.execute(
-        "select count(*) filter (where change = 'merge'), count(*) filter (where change = 'split') "
-        "from identity.customer_id_lineage where run_id = %s",
-        (work.run_id,),
-    )
-    work.detail["merges"], work.detail["splits"] = work.cursor.fetchone()
     work.cursor.execute(
         "select count(*), count(*) filter (where created_run_id = %(run)s) from identity.customers "
         "where run_id = %(run)s",

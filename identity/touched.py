@@ -11,6 +11,7 @@
 """
 
 from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,36 +34,41 @@ CHANGED = MEMBER | {"is_deleted": pl.String, "old_profile_key": pl.Int64}
 NO_CUSTOMERS = pl.Series("old_customer", [], dtype=pl.String)
 
 
+def changed_records(cursor: Cursor, parameters: dict) -> pl.DataFrame:
+    """The records that changed since the mark."""
+    return copy_out(cursor, _sql("changed_records"), CHANGED, parameters)
+
+
+def weighed_pairs(cursor: Cursor, parameters: dict) -> pl.DataFrame:
+    """left_profile_key, right_profile_key, is_merging of the pairs that were weighed since the mark."""
+    columns = {"left_profile_key": pl.Int64, "right_profile_key": pl.Int64, "is_merging": pl.Boolean}
+    return copy_out_numbers(cursor, _sql("weighed_pairs"), columns, parameters)
+
+
+def decided_profiles(cursor: Cursor) -> pl.DataFrame:
+    """decision_id, profile_key, is_active, is_changed of the decisions of stewards."""
+    columns = {
+        "decision_id": pl.Int64,
+        "profile_key": pl.Int64,
+        "is_active": pl.Boolean,
+        "is_changed": pl.Boolean,
+    }
+    return copy_out_numbers(cursor, _sql("decided_profiles"), columns)
+
+
 class Touched:
     """Profiles that are touched, and the members of their customers.
 
     refused: left_profile_key, right_profile_key of the refused links of them.
     """
 
-    def __init__(self, cursor: Cursor, parameters: dict):
-        self._cursor = cursor
+    def __init__(self, changed: pl.DataFrame, weighed: pl.DataFrame, decided: pl.DataFrame, cursor: Cursor):
+        self._changed, self._weighed, self._decided, self._cursor = changed, weighed, decided, cursor
         self._profiles: set[int] = set()
         self._customers: set[str] = set()
         self._members: list[pl.DataFrame] = []
         self._all_refused: pl.DataFrame | None = None
         self.refused: list[pl.DataFrame] = []
-        self._changed = copy_out(cursor, _sql("changed_records"), CHANGED, parameters)
-        self._weighed = copy_out_numbers(
-            cursor,
-            _sql("weighed_pairs"),
-            {"left_profile_key": pl.Int64, "right_profile_key": pl.Int64, "is_merging": pl.Boolean},
-            parameters,
-        )
-        self._decided = copy_out_numbers(
-            cursor,
-            _sql("decided_profiles"),
-            {
-                "decision_id": pl.Int64,
-                "profile_key": pl.Int64,
-                "is_active": pl.Boolean,
-                "is_changed": pl.Boolean,
-            },
-        )
 
     def follow(self, reached: Callable[[np.ndarray], None]) -> None:
         """Follow all changes through the graph; `reached` is told the profiles, some at a time."""
@@ -185,6 +191,8 @@ class Touched:
 
     def _decided_with(self, profiles: np.ndarray) -> pl.Series:
         """The profiles of active decisions about one of these."""
+        if not self._decided.height:
+            return self._decided["profile_key"]
         active = self._decided.filter("is_active")
         about = active.filter(pl.col("profile_key").is_in(pl.Series(profiles).implode()))
         return active.join(about, on="decision_id", how="semi")["profile_key"]
@@ -195,5 +203,6 @@ def _distinct(*keys: pl.Series) -> np.ndarray:
     return np.unique(np.concatenate([part.drop_nulls().to_numpy() for part in keys]))
 
 
+@cache
 def _sql(name: str) -> str:
     return (HERE / f"{name}.sql").read_text(encoding="utf-8")

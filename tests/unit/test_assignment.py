@@ -10,6 +10,7 @@ from identity.assignment import (
     changed_customers,
     compositions,
     founded_ids,
+    merged_ids,
     merges,
     nobody,
     splits,
@@ -83,7 +84,7 @@ def test_of_two_that_merge_the_larger_survives_then_the_older_then_the_smaller()
     ):
         made = assign(together, registry(*known))
         assert owners(made) == {1: survivor}
-        assert merges(made)["into_customer"].to_list() == [survivor]
+        assert merged_ids(made)["into_customer"].to_list() == [survivor]
 
 
 def test_a_split_keeps_the_id_where_most_records_are_and_opens_another():
@@ -127,6 +128,35 @@ def test_only_customers_whose_members_changed_are_written():
     )
     first = stay.drop("old_customer", "home_customer", "is_changed")
     assert changed(first) == [A, B], "all are new"
+
+
+def test_a_merge_names_the_decision_or_the_strongest_link_behind_it():
+    together_now = moves((1, 1, A, A), (2, 1, A, A), (3, 1, B, B), (4, 1, None, None), (5, 1, C, C))
+    together_now = together_now.with_columns(profile_key=pl.col("record_key") * 10)
+    made = assign(together_now, registry((A, "live", 2, 1), (B, "live", 1, 1), (C, "live", 1, 1)))
+    links = pl.DataFrame(
+        [(10, 30, 4.0), (20, 30, 7.25), (30, 40, 5.0), (10, 20, 9.0), (20, 99, 8.0)],
+        schema={"left_profile_key": pl.Int64, "right_profile_key": pl.Int64, "match_weight": pl.Float32},
+        orient="row",
+    )
+
+    def written(*said: tuple) -> list[tuple]:
+        names = {"decision_id": pl.Int64, "judgement": pl.String, "record_key": pl.Int64}
+        decisions = pl.DataFrame(said, schema=names, orient="row")
+        found = merges(merged_ids(made), together_now, links, decisions)
+        return found.select(
+            "from_customer_id",
+            "into_customer_id",
+            "record_count",
+            "left_record_key",
+            "right_record_key",
+            "reason",
+        ).rows()
+
+    by_link = (B, A, 1, 2, 3, "link of weight 7.3")
+    assert written() == [by_link, (C, A, 1, None, None, "joined through other records")]
+    decision = [(7, "same", 1), (7, "same", 5), (8, "different", 1), (8, "different", 3)]
+    assert written(*decision) == [by_link, (C, A, 1, 1, 5, "decision of a steward")]
 
 
 def test_what_a_customer_is_made_of():
