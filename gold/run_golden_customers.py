@@ -12,7 +12,7 @@ Usage: python gold/run_golden_customers.py
 
 import argparse
 import hashlib
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,11 +123,11 @@ def _make_slice(work: Phase, chains: "Chains", slice_: dict[str, int], kinds: Ki
 
     from gold.survivorship import survive
 
-    every_record = aside.submit(_every_record) if _is_most(work.cursor, slice_) else None
+    every_record = _every_record(work.cursor, aside) if _is_most(work.cursor, slice_) else []
     members = _members(work.cursor, slice_)
     overrides = _overrides(work.cursor, slice_)
     standing = writing = aside.submit(_standing, work.cursor, slice_)
-    records = every_record.result() if every_record else _records(members)
+    records = pl.concat([some.result() for some in every_record]) if every_record else _records(members)
     members = members.select("customer", "record_key")
     records = records.join(members, on="record_key", how="left", maintain_order="left")
     # A part's records are found without looking at all others again.
@@ -175,10 +175,16 @@ def _members(cursor: Cursor, slice_: dict[str, int]) -> "pl.DataFrame":
     return copy_out_numbers(cursor, query, member, slice_)
 
 
-def _every_record() -> "pl.DataFrame":
-    """All records, by a connection of their own: they are not changed here, and read beside the members."""
-    with connect() as connection:
-        return _copied_records(connection.cursor(), None)
+def _every_record(cursor: Cursor, aside: Executor) -> "list[Future[pl.DataFrame]]":
+    """All records, each source's by a connection of its own: they are not changed here, and read beside the
+    members."""
+
+    def of_source(source_number: int) -> "pl.DataFrame":
+        with connect() as connection:
+            return _copied_records(connection.cursor(), None, source_number)
+
+    cursor.execute("select source_number from raw.sources order by source_number")
+    return [aside.submit(of_source, source_number) for (source_number,) in cursor.fetchall()]
 
 
 def _records(members: "pl.DataFrame") -> "pl.DataFrame":
