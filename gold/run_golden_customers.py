@@ -301,7 +301,6 @@ def _write(
     new_golden: "pl.DataFrame",
 ) -> None:
     """Write what is new and take away what is old, in both tables."""
-    new_values, old_values = _rewrite_values(cursor, old_values, new_values)
     for table, old, new in ((VALUES, old_values, new_values), (GOLDEN, old_golden, new_golden)):
         if old.height:
             cursor.execute(
@@ -309,30 +308,6 @@ def _write(
                 (array_text(old["row_address"]),),
             )
         copy_in(cursor, table, new.drop("customer"))
-
-
-def _rewrite_values(
-    cursor: Cursor, old: "pl.DataFrame", new: "pl.DataFrame"
-) -> "tuple[pl.DataFrame, pl.DataFrame]":
-    """Give rows of new values the places of old ones of the same customer; returns the new and the old that are left.
-
-    Which takes whose place does not matter. A row that is updated stays on its page where there is room, and
-    the index need not know.
-    """
-    import polars as pl
-
-    if old.height == 0:
-        return new, old
-    old, new = (rows.with_columns(place=pl.int_range(pl.len()).over("customer")) for rows in (old, new))
-    pair = ["customer", "place"]
-    rewritten = new.join(old.select(*pair, "row_address"), on=pair, maintain_order="left")
-    run_file(cursor, HERE / "create_rewritten_values.sql")
-    copy_in(cursor, "pg_temp.rewritten_values", rewritten.drop(pair))
-    run_file(cursor, HERE / "rewrite_values.sql")
-    new, old = (
-        rows.join(rewritten, on=pair, how="anti", maintain_order="left").drop("place") for rows in (new, old)
-    )
-    return new, old
 
 
 def main(argv: list[str] | None = None) -> int:
