@@ -12,7 +12,7 @@ Usage: python gold/run_golden_customers.py
 
 import argparse
 import hashlib
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,11 +128,11 @@ def _make_slice(work: Phase, chains: "Chains", slice_: dict[str, int], kinds: Ki
 
     from gold.survivorship import survive
 
-    every_record = aside.submit(_every_record) if _is_most(work.cursor, slice_) else None
+    every_record = _every_record(work.cursor, aside) if _is_most(work.cursor, slice_) else []
     members = _members(work.cursor, slice_)
     overrides = _overrides(work.cursor, slice_)
     standing = writing = aside.submit(_standing, work.cursor, slice_)
-    records = every_record.result() if every_record else _records(members)
+    records = pl.concat([some.result() for some in every_record]) if every_record else _records(members)
     members = members.select("customer", "record_key")
     records = records.join(members, on="record_key", how="left", maintain_order="left")
     # A part's records are found without looking at all others again.
@@ -180,10 +180,16 @@ def _members(cursor: Cursor, slice_: dict[str, int]) -> "pl.DataFrame":
     return copy_out_numbers(cursor, query, member, slice_)
 
 
-def _every_record() -> "pl.DataFrame":
-    """All records, by a connection of their own: they are not changed here, and read beside the members."""
-    with connect() as connection:
-        return _copied_records(connection.cursor(), None)
+def _every_record(cursor: Cursor, aside: Executor) -> "list[Future[pl.DataFrame]]":
+    """All records, each source's by a connection of its own: they are not changed here, and read beside the
+    members."""
+
+    def of_source(source_number: int) -> "pl.DataFrame":
+        with connect() as connection:
+            return _copied_records(connection.cursor(), None, source_number)
+
+    cursor.execute("select source_number from raw.sources order by source_number")
+    return [aside.submit(of_source, source_number) for (source_number,) in cursor.fetchall()]
 
 
 def _records(members: "pl.DataFrame") -> "pl.DataFrame":
@@ -300,7 +306,6 @@ def _write(
     new_golden: "pl.DataFrame",
 ) -> None:
     """Write what is new and take away what is old, in both tables."""
-    new_values, old_values = _rewrite_values(cursor, old_values, new_values)
     for table, old, new in ((VALUES, old_values, new_values), (GOLDEN, old_golden, new_golden)):
         if old.height:
             cursor.execute(
@@ -308,30 +313,6 @@ def _write(
                 (array_text(old["row_address"]),),
             )
         copy_in(cursor, table, new.drop("customer"))
-
-
-def _rewrite_values(
-    cursor: Cursor, old: "pl.DataFrame", new: "pl.DataFrame"
-) -> "tuple[pl.DataFrame, pl.DataFrame]":
-    """Give rows of new values the places of old ones of the same customer; returns the new and the old that are left.
-
-    Which takes whose place does not matter. A row that is updated stays on its page where there is room, and
-    the index need not know.
-    """
-    import polars as pl
-
-    if old.height == 0:
-        return new, old
-    old, new = (rows.with_columns(place=pl.int_range(pl.len()).over("customer")) for rows in (old, new))
-    pair = ["customer", "place"]
-    rewritten = new.join(old.select(*pair, "row_address"), on=pair, maintain_order="left")
-    run_file(cursor, HERE / "create_rewritten_values.sql")
-    copy_in(cursor, "pg_temp.rewritten_values", rewritten.drop(pair))
-    run_file(cursor, HERE / "rewrite_values.sql")
-    new, old = (
-        rows.join(rewritten, on=pair, how="anti", maintain_order="left").drop("place") for rows in (new, old)
-    )
-    return new, old
 
 
 def main(argv: list[str] | None = None) -> int:

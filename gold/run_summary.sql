@@ -54,15 +54,22 @@ newest_metrics as (
         )
 ),
 
+-- By the run's number alone, so that they are found by it and not among all versions.
+opened as not materialized (
+    select
+        history.global_customer_id,
+        history.version
+    from gold.dim_customers_history as history
+    where history.run_id = (select this_run.run_id from this_run)
+),
+
 versions as (
     select
-        count(*) filter (where history.version = 1) as new_customers,
-        count(distinct history.global_customer_id) filter (
-            where history.version > 1
+        count(*) filter (where opened.version = 1) as new_customers,
+        count(distinct opened.global_customer_id) filter (
+            where opened.version > 1
         ) as changed_customers
-    from gold.dim_customers_history as history
-    inner join this_run
-        on history.run_id = this_run.run_id
+    from opened
 ),
 
 closed as (
@@ -71,15 +78,14 @@ closed as (
             as merged_customers,
         count(*) filter (where history.merged_into is null) as closed_customers
     from gold.dim_customers_history as history
-    inner join this_run
-        on history.closed_run_id = this_run.run_id
     where
-        not exists (
+        history.closed_run_id = (select this_run.run_id from this_run)
+        and not exists (
             select 1
-            from gold.dim_customers_history as next_version
+            from opened
             where
-                next_version.global_customer_id = history.global_customer_id
-                and next_version.version = history.version + 1
+                opened.global_customer_id = history.global_customer_id
+                and opened.version = history.version + 1
         )
 ),
 

@@ -245,6 +245,18 @@ def test_an_override_of_a_customer_without_records_leaves_no_value(resolved):
     assert resolved.values(A, "name") == []
 
 
+def test_what_values_have_in_common_is_kept_once(resolved):
+    for customer, name in ((A, "Anna"), (B, "Bo")):
+        resolved.add(customer, f"sales:{name}", "2026-01-01", name=name)
+        resolved.run_gold()
+    assert resolved.database.query("select attribute, rule, is_golden, sources from gold.value_kinds") == [
+        ("name", "only_value", True, ["sales"])
+    ]
+    assert resolved.database.query(
+        "select value, sources, first_seen = last_seen from gold.customer_attribute_values order by 1"
+    ) == [("Anna", ["sales"], True), ("Bo", ["sales"], True)]
+
+
 def test_a_part_of_several_addresses_is_said_by_all_who_say_one_of_them(resolved):
     resolved.add(A, "sales:1", "2026-01-01", address="a street 1", city="Lund")
     resolved.add(A, "support:1", "2026-01-02", address="b street 2", city="Lund")

@@ -91,6 +91,21 @@ def test_the_schema_refuses_versions_that_overlap_or_do_not_follow(database, ver
     database.execute(insert.format("(2, '2026-01-09', null, '2026-01-09')"), (A,))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update gold.dim_customers_history set valid_to = valid_to + interval '1 day'",
+        "delete from gold.dim_customers_history",
+    ],
+)
+def test_the_schema_keeps_the_end_on_which_a_version_follows(resolved, change):
+    for name in ("Ann", "Anna"):
+        resolved.add(A, "sales:1", name=name)
+        resolved.run_gold()
+    with pytest.raises(psycopg2.errors.ForeignKeyViolation):
+        resolved.database.execute(f"{change} where version = 1")
+
+
 def test_the_timeline_tells_a_customers_story_in_order(resolved):
     resolved.add(A, "sales:1", name="Ann")
     resolved.add(B, "sales:2", name="Ann Berg")
