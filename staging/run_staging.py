@@ -12,8 +12,10 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +44,15 @@ HERE = Path(__file__).resolve().parent
 BATCH_ROWS = 200_000
 CLEANERS = 2
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Cleaned records of one source, their table (`schema.table`), and how many lines they came from."""
+
+    table: str
+    line_count: int
+    records: "pl.DataFrame"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,35 +88,25 @@ def stage_all(work: Phase) -> None:
         work.skip("no new rows in raw")
         return
     work.has_work()
-    from staging.source_records import clean_records
-
-    tables = [f"staging.{source['staging_table']}" for source, _ in jobs]
-    region, today = settings.mdm_default_region, datetime.now(UTC).date()
     with (
         work.progress(sum(rows for _, objects in jobs for _, rows in objects)) as bar,
-        connect() as reader_connection,
-        reader_connection.cursor() as reader,
-        bulk_load(work.cursor, *tables, with_keys=True),
-        ThreadPoolExecutor(1) as writer,
-        ThreadPoolExecutor(CLEANERS) as cleaners,
+        connect() as connection,
+        connection.cursor() as reader,
+        ThreadPoolExecutor(1) as reading,
+        ThreadPoolExecutor(CLEANERS) as cleaning,
     ):
-        empty = {table for table in tables if is_empty(work.cursor, table)}
-        cleaning, writing = deque(), deque()
-        for batch in read_batches(reader, jobs):
-            rows = sum(delivered.lines.height for delivered in batch)
-            work.rows_in += rows
-            bar.update(rows)
-            cleaning.append(cleaners.submit(clean_records, batch, region=region, today=today))
-            while len(cleaning) > CLEANERS:
-                writing.append(writer.submit(write_records, work, cleaning.popleft().result(), empty))
-            while len(writing) > 1:
-                work.rows_out += writing.popleft().result()
-        for cleaned in cleaning:
-            writing.append(writer.submit(write_records, work, cleaned.result(), empty))
-        work.rows_out += sum(written.result() for written in writing)
+        parts = cleaned_parts(read_batches(reader, jobs), reading, cleaning)
+        for table, parts_of_source in groupby(parts, key=lambda part: part.table):
+            # The keys of one table are made while the next source is being cleaned.
+            with bulk_load(work.cursor, table, with_keys=True):
+                is_first = is_empty(work.cursor, table)
+                for part in parts_of_source:
+                    work.rows_in += part.line_count
+                    work.rows_out += write_records(work, part, is_first)
+                    bar.update(part.line_count)
+            work.refresh_statistics(table, columns=("record_key", "profile_key", "run_id", "is_deleted"))
     for source, _ in jobs:
         work.advance(f"raw.{source['raw_table']}", configuration_of(source))
-    work.refresh_statistics(*tables, columns=("record_key", "profile_key", "run_id", "is_deleted"))
 
 
 def configuration_of(source: dict) -> str:
@@ -196,17 +197,39 @@ def read_payloads(reader: Cursor, source: dict, lines: "pl.DataFrame") -> "Deliv
     return Delivered(source, lines, payloads)
 
 
-def write_records(work: Phase, cleaned: list[tuple[dict, "pl.DataFrame"]], empty: set[str]) -> int:
-    """Add the records to their sources' tables, replacing older versions; returns how many were added.
+def cleaned_parts(
+    batches: Iterator[list["Delivered"]], reading: Executor, cleaning: Executor
+) -> Iterator[Part]:
+    """The batches cleaned, in their order, while the next ones are read and cleaned beside."""
+    from staging.source_records import clean_records
 
-    empty: the tables that had no rows when the phase began; no record comes twice in a phase.
+    region, today = settings.mdm_default_region, datetime.now(UTC).date()
+
+    def clean(read: Future) -> list[Part]:
+        batch = read.result()
+        return [
+            Part(f"staging.{source['staging_table']}", delivered.lines.height, records)
+            for delivered, (source, records) in zip(
+                batch, clean_records(batch, region=region, today=today) if batch else [], strict=True
+            )
+        ]
+
+    def next_parts() -> Future:
+        return cleaning.submit(clean, reading.submit(next, batches, []))
+
+    ahead = deque(next_parts() for _ in range(CLEANERS + 1))
+    while parts := ahead.popleft().result():
+        ahead.append(next_parts())
+        yield from parts
+
+
+def write_records(work: Phase, part: Part, is_first: bool) -> int:
+    """Add the records to their source's table, replacing older versions; returns how many were added.
+
+    is_first: the table had no rows when the phase began; no record comes twice in a phase.
     """
-    written = 0
-    for source, records in cleaned:
-        table = f"staging.{source['staging_table']}"
-        records = records.with_columns(run_id=work.run_id)
-        written += copy_in(work.cursor, table, records) if table in empty else upsert(work, table, records)
-    return written
+    records = part.records.with_columns(run_id=work.run_id)
+    return copy_in(work.cursor, part.table, records) if is_first else upsert(work, part.table, records)
 
 
 def upsert(work: Phase, table: str, records: "pl.DataFrame") -> int:

@@ -7,6 +7,7 @@ are cleaned together: normalisers have their price per call, and what several so
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from operator import attrgetter
 
 import msgspec
 import polars as pl
@@ -169,7 +170,7 @@ def given_values(delivered: Delivered) -> pl.DataFrame:
     )
     parsed = msgspec.json.Decoder(line_type).decode_lines(delivered.payloads)
     columns = [
-        pl.Series(name, [getattr(line, name) for line in parsed], dtype=pl.String, strict=False)
+        pl.Series(name, list(map(attrgetter(name), parsed)), dtype=pl.String, strict=False)
         for name in safe.values()
     ]
     is_alive = ~pl.col("is_deleted")

@@ -10,7 +10,7 @@
 
 import polars as pl
 
-from .text import WORDS, any_of, by_distinct, clean, fold, on_rows
+from .text import VALUE, WORDS, any_of, applied, by_distinct, clean, fold, on_rows
 
 NAMES = WORDS["names"]
 PLACEHOLDERS = WORDS["placeholders"]
@@ -298,6 +298,8 @@ def _settle_family(values: pl.Series) -> pl.DataFrame:
 
 
 def _settle_part(values: pl.Series, not_alone: str) -> pl.DataFrame:
+    if values.null_count() == len(values):
+        return pl.DataFrame(dict.fromkeys(("text", "reason", "generation"), values))
     text, reason = _names_only(values)
     odd = text.str.contains(NOT_PLAIN).fill_null(False)
     settled = on_rows(text, odd, lambda rows: _rewritten(rows).str.replace_all(",", "", literal=True))
@@ -327,7 +329,7 @@ def _names_only(values: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 def _reasons(folded: pl.Series) -> pl.Series:
     """Why a text cannot be a name; null where it can."""
-    value = pl.col("value")
+    value = VALUE
     reason = (
         pl.when(value.str.contains(LETTERLESS)).then(pl.lit("placeholder"))
         .when(~value.str.contains(r"\p{L}")).then(pl.lit("no_letters"))
@@ -349,9 +351,10 @@ def _has_digits(names: pl.Series) -> pl.Series:
 
 def _rewritten(text: pl.Series) -> pl.Series:
     """Names without brackets, titles, degrees and peerage, as 'Given Family' or 'Family, Given'."""
+    rewritten = VALUE
     for pattern, replacement in REWRITES:
-        text = text.str.replace_all(f"(?i){pattern}", replacement)
-    return text.str.replace(FAMILY_IN_CAPITALS, "$1, $2")
+        rewritten = rewritten.str.replace_all(f"(?i){pattern}", replacement)
+    return applied(rewritten.str.replace(FAMILY_IN_CAPITALS, "$1, $2"), text)
 
 
 def _generation(text: pl.Expr) -> pl.Expr:

@@ -17,7 +17,7 @@ import phonenumbers
 import polars as pl
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, NumberParseException, PhoneMetadata, ValidationResult
 
-from .text import WORDS, any_of, by_distinct, clean, on_rows
+from .text import VALUE, WORDS, any_of, applied, by_distinct, clean, on_rows
 
 EXTENSION = r" ?(?:x|ext\.?) ?[0-9]{1,6}$"
 PUNCTUATION = [" ", "-", "(", ")", ".", "/"]
@@ -25,6 +25,9 @@ NUMBER = r"^\+?[0-9]{7,18}$"
 SEVERAL_NUMBERS = re.compile(r"\s*[/;,|]\s*|\s+(?:or|and|und|ou|o)\s+", re.IGNORECASE)
 COUNTRY_CODE = r"^\+(" + "|".join(str(code) for code in sorted(COUNTRY_CODE_TO_REGION_CODE)) + ")"
 FEWEST_DIGITS = 7  # with the country code: the shortest numbers in use, of small islands, have as many
+
+# Fewer numbers of a country are read by the package sooner than its plan is made.
+FEWEST_NUMBERS = 20
 
 ONE_DIGIT = "|".join(f"{digit}{{5,}}" for digit in range(10))
 COUNTING = any_of(WORDS["placeholders"]["phone_digits"])
@@ -140,7 +143,12 @@ def settled_by_plan(numbers: pl.Series, region: str) -> pl.Series:
 
     codes = digits.str.extract(COUNTRY_CODE).set(~usual, None)
     rows_of_codes = (
-        codes.alias("code").to_frame().with_row_index("row").drop_nulls().group_by("code").agg("row")
+        codes.to_frame("code")
+        .with_row_index("row")
+        .drop_nulls()
+        .group_by("code")
+        .agg("row")
+        .filter(pl.col("row").list.len() >= FEWEST_NUMBERS)
     )
     for code, rows in zip(rows_of_codes["code"], rows_of_codes["row"], strict=True):
         main_region = COUNTRY_CODE_TO_REGION_CODE[int(code)][0]
@@ -181,8 +189,8 @@ def _without_trunk_prefix(digits: pl.Series, plan: NumberingPlan) -> pl.Series:
 
 
 def _stripped(digits: pl.Series, plan: NumberingPlan) -> pl.Series:
-    stripped = digits.str.replace(plan.trunk_prefix, "")
-    stripped = stripped.set(~_is_number(stripped, plan), None)
+    stripped = applied(VALUE.str.replace(plan.trunk_prefix, ""), digits)
+    stripped = applied(pl.when(_is_number(plan)).then(VALUE), stripped)
     if plan.rewrites_number:
         return stripped.clear(len(stripped))
     # The prefix is part of the number where the number is one with it and none without it.
@@ -190,13 +198,15 @@ def _stripped(digits: pl.Series, plan: NumberingPlan) -> pl.Series:
     return stripped.zip_with(~is_part, digits)
 
 
-def _is_number(national: pl.Series, plan: NumberingPlan) -> pl.Series:
-    return national.str.len_bytes().is_in(plan.lengths) & national.str.contains(plan.country_general)
+def _is_number(plan: NumberingPlan, fewest_digits: int = 0) -> pl.Expr:
+    """Whether VALUE is a national number of the plan."""
+    lengths = [length for length in plan.lengths if length >= fewest_digits]
+    return VALUE.str.len_bytes().is_in(lengths) & VALUE.str.contains(plan.country_general)
 
 
 def _e164(national: pl.Series, plan: NumberingPlan) -> pl.Series:
-    long_enough = national.str.len_bytes() >= FEWEST_DIGITS - len(plan.country_code)
-    return "+" + plan.country_code + national.set(~(_is_number(national, plan) & long_enough), None)
+    is_number = _is_number(plan, FEWEST_DIGITS - len(plan.country_code))
+    return applied(pl.when(is_number).then(pl.lit(f"+{plan.country_code}") + VALUE), national)
 
 
 def _settled_by_package(numbers: pl.Series, region: str) -> pl.DataFrame:
