@@ -3,7 +3,9 @@
 import io
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -237,6 +239,66 @@ def copy_in(cursor: Cursor, table: str, frame: "pl.DataFrame") -> int:
 
     cursor.copy_expert(statement, _Stream(encoded()), size=COPY_BYTES)
     return frame.height
+
+
+def copy_in_parts(cursor: Cursor, table: str, parts: "Iterator[pl.DataFrame]") -> int:
+    """As `copy_in`, of a frame that comes in parts, in one COPY: while some rows are sent, the next are made and
+    encoded by a thread, which also draws the parts."""
+    first = next(parts, None)
+    if first is None:
+        return 0
+    import polars as pl
+    from pgpq import ArrowToPostgresBinaryEncoder
+
+    columns = SQL(", ").join(map(Identifier, first.columns))
+    statement = SQL("copy {} ({}) from stdin (format binary, freeze {})").format(
+        table_identifier(table), columns, SQL("true" if table in _emptied else "false")
+    )
+    wanted = _as_wanted(cursor, table, first)
+    count = 0
+
+    def encoded() -> Iterator[bytes]:
+        nonlocal count
+        encoder = None
+        for part in chain([first], parts):
+            rows = part.select(wanted).to_arrow(compat_level=pl.CompatLevel.oldest())
+            if encoder is None:
+                encoder = ArrowToPostgresBinaryEncoder(rows.schema)
+                yield encoder.write_header()
+            for batch in rows.to_batches(max_chunksize=COPY_ROWS):
+                yield encoder.write_batch(batch)
+            count += part.height
+        yield encoder.finish()
+
+    with ThreadPoolExecutor(1) as maker:
+        pieces = _OneAhead(maker, encoded())
+        try:
+            cursor.copy_expert(statement, _Stream(pieces), size=COPY_BYTES)
+        except psycopg2.errors.QueryCanceled as error:
+            raise pieces.error or error from None
+    return count
+
+
+class _OneAhead:
+    """Parts, the next of which is made by a thread while one is used. error: what has gone wrong in making them."""
+
+    def __init__(self, maker: ThreadPoolExecutor, parts: Iterator[bytes]):
+        self.maker, self.parts, self.error = maker, parts, None
+        self.making = maker.submit(next, parts, None)
+
+    def __iter__(self) -> "_OneAhead":
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            part = self.making.result()
+        except Exception as error:
+            self.error = error
+            raise
+        if part is None:
+            raise StopIteration
+        self.making = self.maker.submit(next, self.parts, None)
+        return part
 
 
 def _as_wanted(cursor: Cursor, table: str, frame: "pl.DataFrame") -> "list[pl.Expr]":
