@@ -24,10 +24,12 @@ from psycopg2.sql import SQL, Composed, Identifier, Literal
 from db.errors import ConfigurationError, run_script
 from db.phase import Phase, phase
 from db.postgres import (
+    COPY_ROWS,
     array_text,
     bulk_load,
     connect,
     copy_in,
+    copy_in_parts,
     copy_out,
     copy_out_numbers,
     estimated_rows,
@@ -94,7 +96,8 @@ def block(work: Phase) -> None:
     work.cursor.execute("reset enable_hashjoin; reset enable_mergejoin")
     if withdrawn is not None and withdrawn.height:
         work.cursor.execute("select staging.unlist_unsupported_pairs(%s)", (work.run_id,))
-    work.refresh_statistics(BLOCKED, CAPPED_BLOCKS)
+    work.refresh_statistics(BLOCKED, columns=("run_id", "rule_id"))
+    work.refresh_statistics(CAPPED_BLOCKS)
     count_by_rule(work, candidates)
 
 
@@ -488,7 +491,7 @@ def list_pairs(work: Phase, candidates: "Candidates", withdrawn: "pl.DataFrame |
 
     pairs = candidates.pairs if withdrawn is None else pl.concat([candidates.pairs, withdrawn])
     with bulk_load(work.cursor, BLOCKED):
-        copy_in(work.cursor, BLOCKED, pairs.with_columns(run_id=work.run_id))
+        copy_in_parts(work.cursor, BLOCKED, pairs.with_columns(run_id=work.run_id).iter_slices(COPY_ROWS))
     run_file(work.cursor, HERE / "list_own_pairs.sql", {"run_id": work.run_id, "mark": mark})
     work.rows_out = candidates.pairs.height
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from psycopg2.extras import Json
+from psycopg2.sql import SQL, Literal
 
 from db.errors import ConfigurationError, run_script
 from db.lake import Lake
@@ -41,6 +42,8 @@ PACKED = (
     ("family_name", "birth_date", "address"),
     ("city", "postal_code", "national_id"),
 )
+# The columns of it that queries ask for.
+PLANNED = ("left_profile_key", "right_profile_key", "run_id", "match_weight", "match_decision", "rules")
 # Of one attribute, in log2; no value is rare enough to weigh more.
 MOST_WEIGHT = 65
 
@@ -103,7 +106,7 @@ def match(work: Phase, retrain: bool = False) -> None:
             drawing = aside.submit(draw_weights, model, work.detail["model_version"], work.run_id)
         store_pairs(work, scorer, scoring, batches, len(pairs.rules), afresh=reason is not None)
         drawing.result()
-    work.refresh_statistics(COMPARED)
+    work.refresh_statistics(COMPARED, columns=PLANNED)
     # What is compared waits no longer.
     work.cursor.execute(f"truncate {BLOCKED}")
 
@@ -212,12 +215,15 @@ def read_profiles(mark: int, junk: dict[str, list[str]], everything: bool):
         "postal_code",
         "national_id",
     )
+    which = SQL("true")
+    if not everything:
+        named = SQL((HERE / "named_profiles.sql").read_text(encoding="utf-8")).format(mark=Literal(mark))
+        which = SQL("match_profiles.profile_key in ({})").format(named)
     with connect() as connection, connection.cursor() as cursor:
         profiles = copy_out(
             cursor,
-            (HERE / "candidate_profiles.sql").read_text(encoding="utf-8"),
+            SQL((HERE / "candidate_profiles.sql").read_text(encoding="utf-8")).format(which=which),
             {"profile_key": pl.Int64} | dict.fromkeys(texts, pl.String),
-            {"mark": mark, "everything": everything},
         )
     profiles = profiles.with_columns(pl.coalesce("email_mailbox", "email"))
     # As phase 4 first wrote them they are in order.
