@@ -2,15 +2,17 @@
 
 import io
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
-from psycopg2.sql import SQL, Composable, Identifier
+from psycopg2.sql import SQL, Composable, Composed, Identifier
 
 from db.errors import ConfigurationError, MdmError, MissingError
 from db.settings import settings
@@ -253,27 +255,79 @@ def copy_in(cursor: Cursor, table: str, frame: "pl.DataFrame") -> int:
 
     Memory: the frame once more, and COPY_ROWS rows of COPY's bytes.
     """
-    if frame.height == 0:
+    if frame.height:
+        rows = _encoded([frame], _as_wanted(cursor, table, frame))
+        cursor.copy_expert(_copy_statement(table, frame), _Stream(rows), size=COPY_BYTES)
+    return frame.height
+
+
+def copy_in_parts(cursor: Cursor, table: str, parts: "Iterator[pl.DataFrame]") -> int:
+    """As `copy_in`, of a frame that comes in parts, in one COPY: while some rows are sent, the next are made and
+    encoded by a thread, which also draws the parts."""
+    first = next(parts, None)
+    if first is None:
         return 0
+    count = 0
+
+    def counted() -> "Iterator[pl.DataFrame]":
+        nonlocal count
+        for part in chain([first], parts):
+            count += part.height
+            yield part
+
+    with ThreadPoolExecutor(1) as maker:
+        pieces = _OneAhead(maker, _encoded(counted(), _as_wanted(cursor, table, first)))
+        try:
+            cursor.copy_expert(_copy_statement(table, first), _Stream(pieces), size=COPY_BYTES)
+        except psycopg2.errors.QueryCanceled as error:
+            raise pieces.error or error from None
+    return count
+
+
+def _copy_statement(table: str, frame: "pl.DataFrame") -> Composed:
+    columns = SQL(", ").join(map(Identifier, frame.columns))
+    return SQL("copy {} ({}) from stdin (format binary, freeze {})").format(
+        table_identifier(table), columns, SQL("true" if table in _emptied else "false")
+    )
+
+
+def _encoded(frames: "Iterable[pl.DataFrame]", wanted: "list[pl.Expr]") -> Iterator[bytes]:
+    """The rows of some frames in COPY's binary format. wanted: their columns, cast to what the table's are."""
     import polars as pl
     from pgpq import ArrowToPostgresBinaryEncoder
 
-    columns = SQL(", ").join(map(Identifier, frame.columns))
-    statement = SQL("copy {} ({}) from stdin (format binary, freeze {})").format(
-        table_identifier(table), columns, SQL("true" if table in _emptied else "false")
-    )
-    # Arrow's plain types are those that the encoder knows.
-    rows = frame.select(_as_wanted(cursor, table, frame)).to_arrow(compat_level=pl.CompatLevel.oldest())
-    encoder = ArrowToPostgresBinaryEncoder(rows.schema)
-
-    def encoded() -> Iterator[bytes]:
-        yield encoder.write_header()
+    encoder = None
+    for frame in frames:
+        # Arrow's plain types are those that the encoder knows.
+        rows = frame.select(wanted).to_arrow(compat_level=pl.CompatLevel.oldest())
+        if encoder is None:
+            encoder = ArrowToPostgresBinaryEncoder(rows.schema)
+            yield encoder.write_header()
         for batch in rows.to_batches(max_chunksize=COPY_ROWS):
             yield encoder.write_batch(batch)
-        yield encoder.finish()
+    yield encoder.finish()
 
-    cursor.copy_expert(statement, _Stream(encoded()), size=COPY_BYTES)
-    return frame.height
+
+class _OneAhead:
+    """Parts, the next of which is made by a thread while one is used. error: what has gone wrong in making them."""
+
+    def __init__(self, maker: ThreadPoolExecutor, parts: Iterator[bytes]):
+        self.maker, self.parts, self.error = maker, parts, None
+        self.making = maker.submit(next, parts, None)
+
+    def __iter__(self) -> "_OneAhead":
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            part = self.making.result()
+        except Exception as error:
+            self.error = error
+            raise
+        if part is None:
+            raise StopIteration
+        self.making = self.maker.submit(next, self.parts, None)
+        return part
 
 
 def _as_wanted(cursor: Cursor, table: str, frame: "pl.DataFrame") -> "list[pl.Expr]":

@@ -13,6 +13,7 @@ Memory: 13 bytes per member of a block, and per found pair 8 bytes for each rule
 while they are united.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ import polars as pl
 
 # A block over its rule's limit pairs everybody with this many of its profiles.
 ANCHORS = 5
+WORKERS = 2
 # A found pair is one number: the rows of its sides, then the rule in so many bits.
 RULE_BITS = 5
 MEMBERS = {"rule_id": pl.Int16, "key": pl.Int64, "profile_key": pl.Int64}
@@ -191,20 +193,26 @@ def candidate_pairs(
 
     profile_keys: sorted. members, limits, changes: by rule_id. changes: None where nothing was there before.
     """
-    found, capped, sizes, counts = [], [], [], {}
-    for rule_id, of_rule in sorted(members.items()):
+
+    def of_rule(rule_id: int) -> tuple[np.ndarray, pl.DataFrame, pl.DataFrame]:
         left, right, blocks, anchors = _pair_blocks(
-            of_rule, limits[rule_id], None if changes is None else changes[rule_id]
+            members[rule_id], limits[rule_id], None if changes is None else changes[rule_id]
         )
-        counts[rule_id] = len(left)
-        pair = left.astype(np.int64) * len(profile_keys) + right
-        found.append(pair << RULE_BITS | (rule_id - 1))
-        capped.append(_capped_blocks(rule_id, anchors, profile_keys))
-        sizes.append(
-            pl.DataFrame(blocks, schema_overrides={"key": pl.Int64}).select(
-                pl.lit(rule_id, pl.Int16).alias("rule_id"), *blocks
-            )
-        )
+        pair = left.astype(np.int64) * len(profile_keys)
+        pair += right
+        pair <<= RULE_BITS
+        pair |= rule_id - 1
+        sizes = pl.DataFrame(blocks, schema_overrides={"key": pl.Int64})
+        sizes = sizes.select(pl.lit(rule_id, pl.Int16).alias("rule_id"), *blocks)
+        return pair, _capped_blocks(rule_id, anchors, profile_keys), sizes
+
+    found, capped, sizes, counts = [], [], [], {}
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for rule_id, made in zip(sorted(members), pool.map(of_rule, sorted(members)), strict=True):
+            found.append(made[0])
+            capped.append(made[1])
+            sizes.append(made[2])
+            counts[rule_id] = len(made[0])
     every = np.concatenate([np.empty(0, dtype=np.int64), *found])
     found.clear()
     return Candidates(

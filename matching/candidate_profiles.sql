@@ -1,4 +1,4 @@
--- One row per profile that a pair to compare names.
+-- One row per live profile; of those that a pair to compare names, where these are asked for.
 select
     match_profiles.profile_key,
     match_profiles.email,
@@ -14,15 +14,4 @@ select
 from staging.match_profiles
 where
     match_profiles.record_count > 0
-    and (
-        %(everything)s
-        or match_profiles.profile_key in (
-            select blocked.left_profile_key
-            from staging.identity_match_candidates_blocked as blocked
-            where blocked.run_id > %(mark)s and blocked.rule_id >= 0
-            union
-            select blocked.right_profile_key
-            from staging.identity_match_candidates_blocked as blocked
-            where blocked.run_id > %(mark)s and blocked.rule_id >= 0
-        )
-    )
+    and {which}

@@ -24,11 +24,13 @@ from psycopg2.sql import SQL, Composed, Identifier, Literal
 from db.errors import ConfigurationError, run_script
 from db.phase import Phase, phase
 from db.postgres import (
+    COPY_ROWS,
     array_text,
     build_left_indexes,
     bulk_load,
     connect,
     copy_in,
+    copy_in_parts,
     copy_out,
     copy_out_numbers,
     estimated_rows,
@@ -97,7 +99,8 @@ def block(work: Phase) -> None:
     work.cursor.execute("reset enable_hashjoin; reset enable_mergejoin")
     if withdrawn is not None and withdrawn.height:
         work.cursor.execute("select staging.unlist_unsupported_pairs(%s)", (work.run_id,))
-    work.refresh_statistics(BLOCKED, CAPPED_BLOCKS)
+    work.refresh_statistics(BLOCKED, columns=("run_id", "rule_id"))
+    work.refresh_statistics(CAPPED_BLOCKS)
     count_by_rule(work, candidates)
 
 
@@ -241,7 +244,7 @@ def pair_changes(work: Phase, rules: Rules, mark: int, few: bool) -> "tuple[Cand
     """
     import polars as pl
 
-    from matching.candidate_pairs import CAPPED, block_changes, pairs_of_changes
+    from matching.candidate_pairs import block_changes, pairs_of_changes
 
     build_left_indexes(work.cursor, KEYS, COMPARED)
     work.cursor.execute("select staging.take_dead_keys(%s)", (mark,))
@@ -252,19 +255,18 @@ def pair_changes(work: Phase, rules: Rules, mark: int, few: bool) -> "tuple[Cand
     keys = read_keys(work.cursor, *rules.new_keys(rules.ids, which, mark))
     new = by_rule(keys)
     touched = pl.concat([new, dead]).select("rule_id", "key").unique()
-    capped = copy_out(
-        work.cursor,
-        (HERE / "known_capped_blocks.sql").read_text(encoding="utf-8"),
-        CAPPED | {"anchors": pl.String},
-        listed_blocks(touched),
-    ).with_columns(pl.col("anchors").str.split(" ").cast(pl.List(pl.Int64), strict=False).list.drop_nulls())
-    changes = block_changes(new, dead, capped, rules.limits)
-    with ThreadPoolExecutor(1) as reader:
-        reading = reader.submit(read_members, changes.filter(~pl.col("is_partial")), few)
-        index_keys(work, store_keys(work, keys))
-        build_left_indexes(work.cursor, KEYS)
-        members = reading.result()
-    candidates = pairs_of_changes(members, new, dead, changes, rules.limits)
+    with ThreadPoolExecutor(1) as writer, connect() as connection, connection.cursor() as reader:
+        # While the keys are stored, what was there before this run is read.
+        storing = writer.submit(store_and_index_keys, work, keys)
+        if few:
+            prefer_lookups(reader)
+        capped = known_capped_blocks(reader, touched)
+        changes = block_changes(new, dead, capped, rules.limits)
+        members = read_members(reader, changes.filter(~pl.col("is_partial")))
+        candidates = pairs_of_changes(members, new, dead, changes, rules.limits)
+        withdrawn = no_longer_found(reader, rules, candidates, members, touched, dead["profile_key"])
+        pairs = not_compared_yet(reader, candidates.pairs, keys["profile_key"])
+        storing.result()
     is_large = pl.col("profile_count").fill_null(0) >= MIN_NAMES
     give_touched(
         work,
@@ -273,8 +275,21 @@ def pair_changes(work: Phase, rules: Rules, mark: int, few: bool) -> "tuple[Cand
         .select("rule_id", "key", is_large=is_large),
     )
     store_capped(work, candidates, capped)
-    withdrawn = no_longer_found(work, rules, candidates, members)
-    return replace(candidates, pairs=not_compared_yet(work, candidates.pairs, keys["profile_key"])), withdrawn
+    return replace(candidates, pairs=pairs), withdrawn
+
+
+def known_capped_blocks(cursor: Cursor, blocks: "pl.DataFrame") -> "pl.DataFrame":
+    """Those of the blocks (rule_id, key) that were capped before, as CAPPED."""
+    import polars as pl
+
+    from matching.candidate_pairs import CAPPED
+
+    return copy_out(
+        cursor,
+        (HERE / "known_capped_blocks.sql").read_text(encoding="utf-8"),
+        CAPPED | {"anchors": pl.String},
+        listed_blocks(blocks),
+    ).with_columns(pl.col("anchors").str.split(" ").cast(pl.List(pl.Int64), strict=False).list.drop_nulls())
 
 
 def read_part(rules: Rules, rule_ids: list[int], part: tuple[str, str]) -> "pl.DataFrame":
@@ -309,8 +324,8 @@ def by_rule(keys: "pl.DataFrame") -> "pl.DataFrame":
     )
 
 
-def read_members(blocks: "pl.DataFrame", few: bool) -> "pl.DataFrame":
-    """The members that blocks had before this run: rule_id, key, profile_key; over a connection of its own."""
+def read_members(cursor: Cursor, blocks: "pl.DataFrame") -> "pl.DataFrame":
+    """The members of blocks: rule_id, key, profile_key."""
     import polars as pl
 
     from matching.candidate_pairs import MEMBERS
@@ -322,10 +337,7 @@ def read_members(blocks: "pl.DataFrame", few: bool) -> "pl.DataFrame":
     ]
     if not branches:
         return pl.DataFrame(schema=MEMBERS)
-    with connect() as connection, connection.cursor() as cursor:
-        if few:
-            prefer_lookups(cursor)
-        return copy_out_numbers(cursor, SQL("\nunion all\n").join(branches), MEMBERS)
+    return copy_out_numbers(cursor, SQL("\nunion all\n").join(branches), MEMBERS)
 
 
 def listed_blocks(blocks: "pl.DataFrame") -> dict[str, str]:
@@ -354,6 +366,12 @@ def store_keys(work: Phase, keys: "pl.DataFrame") -> set[int]:
     )
     copy_in(work.cursor, KEYS, rows)
     return {int(name.removeprefix("key_")) for name in columns}
+
+
+def store_and_index_keys(work: Phase, keys: "pl.DataFrame") -> None:
+    """Add the keys of profiles to those that are indexed."""
+    index_keys(work, store_keys(work, keys))
+    build_left_indexes(work.cursor, KEYS)
 
 
 def index_keys(work: Phase, rule_ids: set[int]) -> None:
@@ -406,7 +424,7 @@ def store_capped(work: Phase, candidates: "Candidates", known: "pl.DataFrame | N
     run_file(work.cursor, HERE / "keep_capped_blocks.sql", {"run_id": work.run_id} | listed_blocks(gone))
 
 
-def not_compared_yet(work: Phase, pairs: "pl.DataFrame", new: "pl.Series") -> "pl.DataFrame":
+def not_compared_yet(cursor: Cursor, pairs: "pl.DataFrame", new: "pl.Series") -> "pl.DataFrame":
     """The pairs but those that blocks paired afresh find again; new: the profiles that have no compared pairs yet."""
     import polars as pl
 
@@ -418,18 +436,18 @@ def not_compared_yet(work: Phase, pairs: "pl.DataFrame", new: "pl.Series") -> "p
     if not known.height:
         return pairs
     return pairs.join(
-        compared_pairs(work, known["left_profile_key"]), on=PAIR, how="anti", maintain_order="left"
+        compared_pairs(cursor, known["left_profile_key"]), on=PAIR, how="anti", maintain_order="left"
     )
 
 
-def compared_pairs(work: Phase, left_keys: "pl.Series") -> "pl.DataFrame":
+def compared_pairs(cursor: Cursor, left_keys: "pl.Series") -> "pl.DataFrame":
     """The compared pairs in force that a rule found, of these left sides."""
     import polars as pl
 
     from matching.candidate_pairs import PAIR
 
     return copy_out_numbers(
-        work.cursor,
+        cursor,
         (HERE / "compared_pairs.sql").read_text(encoding="utf-8"),
         dict.fromkeys(PAIR, pl.Int64),
         {"profile_keys": array_text(left_keys.unique().sort())},
@@ -437,38 +455,41 @@ def compared_pairs(work: Phase, left_keys: "pl.Series") -> "pl.DataFrame":
 
 
 def no_longer_found(
-    work: Phase, rules: Rules, candidates: "Candidates", members: "pl.DataFrame"
+    cursor: Cursor,
+    rules: Rules,
+    candidates: "Candidates",
+    members: "pl.DataFrame",
+    touched: "pl.DataFrame",
+    dead: "pl.Series",
 ) -> "pl.DataFrame":
     """What was compared in capped blocks that have a new shape, and no rule finds any more: as pairs of rule -1.
 
+    cursor: sees what was there before this run. touched: the blocks that this run changes. dead: profiles, with which
+    their pairs went.
     Memory: the compared pairs of these blocks, 40 bytes for each block that both sides share.
     """
     import polars as pl
 
-    from matching.candidate_pairs import CAPPED, PAIR, pairs_in_blocks, unsupported
+    from matching.candidate_pairs import BLOCK, PAIR, pairs_in_blocks, unsupported
 
     afresh = candidates.capped.filter("is_afresh")
-    reshaped = members.join(afresh, on=["rule_id", "key"]).filter(
-        pl.col("profile_key") > pl.col("anchor_limit")
+    reshaped = members.join(afresh, on=BLOCK).filter(
+        pl.col("profile_key") > pl.col("anchor_limit"), ~pl.col("profile_key").is_in(dead.implode())
     )
     nothing = candidates.pairs.clear()
     if not reshaped.height:
         return nothing
-    compared = compared_pairs(work, reshaped["profile_key"])
+    compared = compared_pairs(cursor, reshaped["profile_key"])
     pairs = pairs_in_blocks(compared, reshaped).select(PAIR).unique().sort(PAIR)
     keys = read_keys(
-        work.cursor,
+        cursor,
         *rules.stored_keys(f"{KEYS} where profile_key = any(%s::bigint[])"),
         (array_text(reshaped["profile_key"].unique().sort()),),
     )
     shared = pairs_in_blocks(pairs, by_rule(keys))
-    capped = copy_out(
-        work.cursor,
-        (HERE / "known_capped_blocks.sql").read_text(encoding="utf-8"),
-        CAPPED | {"anchors": pl.String},
-        listed_blocks(shared.select("rule_id", "key").unique()),
-    )
-    withdrawn = unsupported(pairs, shared, capped.select("rule_id", "key", "anchor_limit"))
+    others = known_capped_blocks(cursor, shared.select(BLOCK).unique().join(touched, on=BLOCK, how="anti"))
+    capped = pl.concat([frame.select(*BLOCK, "anchor_limit") for frame in (others, candidates.capped)])
+    withdrawn = unsupported(pairs, shared, capped)
     return withdrawn.with_columns(
         rules=pl.lit(0, nothing.schema["rules"]), rule_id=pl.lit(-1, nothing.schema["rule_id"])
     )
@@ -480,7 +501,7 @@ def list_pairs(work: Phase, candidates: "Candidates", withdrawn: "pl.DataFrame |
 
     pairs = candidates.pairs if withdrawn is None else pl.concat([candidates.pairs, withdrawn])
     with bulk_load(work.cursor, BLOCKED):
-        copy_in(work.cursor, BLOCKED, pairs.with_columns(run_id=work.run_id))
+        copy_in_parts(work.cursor, BLOCKED, pairs.with_columns(run_id=work.run_id).iter_slices(COPY_ROWS))
     run_file(work.cursor, HERE / "list_own_pairs.sql", {"run_id": work.run_id, "mark": mark})
     work.rows_out = candidates.pairs.height
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from psycopg2.extras import Json
+from psycopg2.sql import SQL, Literal
 
 from db.errors import ConfigurationError, run_script
 from db.lake import Lake
@@ -24,13 +25,14 @@ from db.postgres import (
     bulk_load,
     connect,
     copy_in,
+    copy_in_parts,
     copy_out,
     copy_out_numbers,
     run_file,
 )
 
 HERE = Path(__file__).resolve().parent
-BATCH_PAIRS = 500_000
+BATCH_PAIRS = 250_000
 # Profiles now against those the model was made from: beyond this the data is another.
 DRIFT_GROWTH = 2.0
 BLOCKED = "staging.identity_match_candidates_blocked"
@@ -41,6 +43,8 @@ PACKED = (
     ("family_name", "birth_date", "address"),
     ("city", "postal_code", "national_id"),
 )
+# The columns of it that queries ask for.
+PLANNED = ("left_profile_key", "right_profile_key", "run_id", "match_weight", "match_decision", "rules")
 # Of one attribute, in log2; no value is rare enough to weigh more.
 MOST_WEIGHT = 65
 
@@ -91,17 +95,21 @@ def match(work: Phase, retrain: bool = False) -> None:
         profiles = reading.result()
     pairs = Pairs(profiles, listed)
     work.rows_in = len(pairs.rules)
-    with ThreadPoolExecutor(1) as aside:
-        drawing = None
+    if reason is not None:
+        model, compared, frequencies = trained_version(profiles, pairs, junk)
+    else:
+        model, compared, frequencies = current_version(work, profiles, pairs, junk)
+    with ThreadPoolExecutor(1) as scorer, ThreadPoolExecutor(1) as aside:
+        batches = scored_batches(model, compared, frequencies, pairs.rules, work.run_id)
+        # The first one is scored while the version is stored.
+        scoring = scorer.submit(next, batches)
+        drawing = aside.submit(int)
         if reason is not None:
-            model, compared = make_version(work, reason, profiles, pairs, junk)
+            store_version(work, model, reason, len(pairs.rules))
             drawing = aside.submit(draw_weights, model, work.detail["model_version"], work.run_id)
-        else:
-            model, compared = current_version(work, profiles, pairs, junk)
-        score_pairs(work, model, compared, pairs.rules, afresh=reason is not None)
-        if drawing:
-            drawing.result()
-    work.refresh_statistics(COMPARED)
+        store_pairs(work, scorer, scoring, batches, len(pairs.rules), afresh=reason is not None)
+        drawing.result()
+    work.refresh_statistics(COMPARED, columns=PLANNED)
     # What is compared waits no longer.
     work.cursor.execute(f"truncate {BLOCKED}")
 
@@ -210,12 +218,15 @@ def read_profiles(mark: int, junk: dict[str, list[str]], everything: bool):
         "postal_code",
         "national_id",
     )
+    which = SQL("true")
+    if not everything:
+        named = SQL((HERE / "named_profiles.sql").read_text(encoding="utf-8")).format(mark=Literal(mark))
+        which = SQL("match_profiles.profile_key in ({})").format(named)
     with connect() as connection, connection.cursor() as cursor:
         profiles = copy_out(
             cursor,
-            (HERE / "candidate_profiles.sql").read_text(encoding="utf-8"),
+            SQL((HERE / "candidate_profiles.sql").read_text(encoding="utf-8")).format(which=which),
             {"profile_key": pl.Int64} | dict.fromkeys(texts, pl.String),
-            {"mark": mark, "everything": everything},
         )
     profiles = profiles.with_columns(pl.coalesce("email_mailbox", "email"))
     # As phase 4 first wrote them they are in order.
@@ -233,9 +244,8 @@ def shared_values(work: Phase) -> dict[str, list[str]]:
     return shared
 
 
-def make_version(work: Phase, reason: str, profiles, pairs, junk: dict[str, list[str]]):
-    """Train a new version of the model, store it as the current one; returns (model, the pairs as
-    compared in training)."""
+def trained_version(profiles, pairs: Pairs, junk: dict[str, list[str]]):
+    """(model, the pairs as it compares them, its frequencies) of a new version, trained on these pairs."""
     from matching.model import ModelError, read_model
     from matching.training import train_and_compare
 
@@ -243,7 +253,11 @@ def make_version(work: Phase, reason: str, profiles, pairs, junk: dict[str, list
         declared = read_model()
     except ModelError as error:
         raise ConfigurationError(f"matching/model.toml: {error}. Mend it and run again.") from error
-    model, compared = train_and_compare(profiles, pairs.left, pairs.right, pairs.rules, declared, junk)
+    return train_and_compare(profiles, pairs.left, pairs.right, pairs.rules, declared, junk)
+
+
+def store_version(work: Phase, model, reason: str, pair_count: int) -> None:
+    """Store a new version of the model as the current one."""
     trained = not model.notes
     work.cursor.execute("update identity.match_models set is_current = false where is_current")
     work.cursor.execute(
@@ -252,8 +266,8 @@ def make_version(work: Phase, reason: str, profiles, pairs, junk: dict[str, list
         "returning model_version",
         (
             "em" if trained else "defaults",
-            len(profiles),
-            len(pairs.rules),
+            model.profiles,
+            pair_count,
             Json(None, dumps=lambda _: model.to_json()),
             configuration_hash(),
             "; ".join([reason, *model.notes]),
@@ -263,7 +277,6 @@ def make_version(work: Phase, reason: str, profiles, pairs, junk: dict[str, list
     (version,) = work.cursor.fetchone()
     work.detail["model_version"] = version
     work.detail["model"] = f"new version {version} ({'trained' if trained else 'written defaults'}): {reason}"
-    return model, compared
 
 
 def draw_weights(model, version: int, run_id: int) -> None:
@@ -275,43 +288,63 @@ def draw_weights(model, version: int, run_id: int) -> None:
 
 
 def current_version(work: Phase, profiles, pairs, junk: dict[str, list[str]]):
-    """(model, the pairs as it compares them) in force."""
+    """(model, the pairs as it compares them, its frequencies) in force."""
     from matching.comparisons import ComparedPairs
     from matching.model import model_from_json
+    from matching.scoring import Frequencies
 
     work.cursor.execute("select parameters::text from identity.match_models where is_current")
     (text,) = work.cursor.fetchone()
     model = replace(model_from_json(text), junk=junk)
-    return model, ComparedPairs(profiles, pairs.left, pairs.right, model.comparisons, model.places)
+    compared = ComparedPairs(profiles, pairs.left, pairs.right, model.comparisons, model.places)
+    return model, compared, Frequencies(profiles)
 
 
-def score_pairs(work: Phase, model, compared, rules, afresh: bool) -> None:
-    """Score the pairs in batches and store them; rules: of each pair.
+def scored_batches(model, compared, frequencies, rules, run_id: int):
+    """The pairs in batches of BATCH_PAIRS: as rows of staging.compared_pairs, with how many there are by decision, and
+    how those that merge spread over levels. rules: of each pair.
+    """
+    from matching.drift import match_levels
+    from matching.scoring import score_in_parts
+
+    done = 0
+    for scored in score_in_parts(compared, model, model.profiles, BATCH_PAIRS, frequencies):
+        rows = candidate_rows(scored, rules[done : done + scored.height], model, run_id)
+        done += scored.height
+        yield (
+            rows,
+            dict(scored["decision"].value_counts().iter_rows()),
+            match_levels(scored, model.comparisons),
+        )
+
+
+def store_pairs(work: Phase, scorer, scoring, batches, pair_count: int, afresh: bool) -> None:
+    """Store scored pairs, each batch while the scorer scores the next; scoring: the first one, under way.
 
     Memory: the profiles' values, per pair its keys and levels, and two batches of BATCH_PAIRS scored pairs.
     """
-    from matching.drift import add_levels, match_levels
-    from matching.scoring import score_in_parts
+    from matching.drift import add_levels
 
     decisions: dict[str, int] = {}
     levels = []
     with (
         bulk_load(work.cursor, COMPARED, leaves=("compared_pairs_key", "compared_pairs_flagged")),
-        ThreadPoolExecutor(1) as writer,
-        work.progress(len(rules), "pairs") as bar,
+        work.progress(pair_count, "pairs") as bar,
     ):
-        done, writing = 0, writer.submit(int)
-        for scored in score_in_parts(compared, model, model.profiles, BATCH_PAIRS):
-            rows = candidate_rows(scored, rules[done : done + scored.height], model, work.run_id)
-            done += scored.height
-            writing.result()
-            writing = writer.submit(copy_in, work.cursor, COMPARED, rows)
-            for decision, count in scored["decision"].value_counts().iter_rows():
-                decisions[decision] = decisions.get(decision, 0) + count
-            levels.append(match_levels(scored, model.comparisons))
-            bar.update(scored.height)
-        writing.result()
-    work.rows_out = len(rules)
+
+        def rows_of_batches():
+            under_way = scoring
+            while batch := under_way.result():
+                under_way = scorer.submit(next, batches, None)
+                rows, counts, of_batch = batch
+                for decision, count in counts.items():
+                    decisions[decision] = decisions.get(decision, 0) + count
+                levels.append(of_batch)
+                yield rows
+                bar.update(rows.height)
+
+        copy_in_parts(work.cursor, COMPARED, rows_of_batches())
+    work.rows_out = pair_count
     for decision in ("AUTO_MERGE", "FLAG_REVIEW", "REJECT"):
         work.detail[decision] = decisions.get(decision, 0)
     work.detail["match_levels"] = add_levels(levels)

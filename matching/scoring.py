@@ -204,11 +204,16 @@ def score(
 
 
 def score_in_parts(
-    compared: ComparedPairs, model: Model, total_profiles: int, part_pairs: int
+    compared: ComparedPairs,
+    model: Model,
+    total_profiles: int,
+    part_pairs: int,
+    frequencies: Frequencies | None = None,
 ) -> Iterator[pl.DataFrame]:
     """As `score`, of pairs already compared with this model's comparisons, junk and places: `part_pairs` of
-    them at a time, in their order; one empty part where there are none."""
-    frequencies = Frequencies(compared.profiles)
+    them at a time, in their order; one empty part where there are none. frequencies: the model's, where they are
+    at hand."""
+    frequencies = frequencies or Frequencies(compared.profiles)
     keys = compared.profiles.keys
     for start in range(0, max(1, len(compared)), part_pairs):
         part = slice(start, min(start + part_pairs, len(compared)))

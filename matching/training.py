@@ -75,8 +75,8 @@ def train_and_compare(
     rules: np.ndarray,
     model: Model,
     junk: dict[str, list[str]],
-) -> tuple[Model, ComparedPairs]:
-    """`model` with all its probabilities estimated from the data, and the pairs as it compares them.
+) -> tuple[Model, ComparedPairs, Frequencies]:
+    """`model` with all its probabilities estimated from the data, and the pairs and frequencies as it compares them.
 
     numbered: the profiles, in order of their keys, without junk. left, right: the rows of the pairs. rules: the
     blocking rules that found each pair as bits (bit n for the n-th rule of model.blocking); pairs of a profile with
@@ -95,7 +95,7 @@ def train_and_compare(
             f"{model.training_pairs} candidate pairs are too few to train on ({settings.min_training_pairs} "
             "needed): the probabilities written in model.toml are used"
         )
-        return replace(model, notes=(note,)), compared
+        return replace(model, notes=(note,)), compared, Frequencies(numbered)
     strangers = beginning.result()
     counted_for = free_attributes(rules, counted, model)
     # At first every profile is a person.
@@ -117,7 +117,8 @@ def train_and_compare(
             strangers.pairs.read_places(model.places)
             holders = finding.result()
         model, shares = strangers.estimate(model, persons, holders, lived_in)
-    return in_order(with_frequencies(model, numbered, shares)), compared
+    model = in_order(with_frequencies(model, numbered, shares))
+    return model, compared, Frequencies(numbered, shares)
 
 
 def join_rows(compared: ComparedPairs, match: np.ndarray) -> np.ndarray:

@@ -3,7 +3,15 @@
 import polars as pl
 import pytest
 
-from db.postgres import bulk_load, connect, copy_in, copy_out, copy_out_lines, copy_out_numbers
+from db.postgres import (
+    bulk_load,
+    connect,
+    copy_in,
+    copy_in_parts,
+    copy_out,
+    copy_out_lines,
+    copy_out_numbers,
+)
 
 TABLE = (
     "create temp table copied (number bigint, small smallint, share real, yes boolean, said text, born date, "
@@ -49,6 +57,26 @@ def test_an_empty_text_is_not_null(cursor):
         cursor, "select said, said is null as missing from copied", {"said": pl.String, "missing": pl.String}
     )
     assert sorted(said["missing"]) == ["f", "t"]
+
+
+def test_rows_in_parts_are_one_copy(cursor):
+    parts = [
+        pl.DataFrame({"number": range(first, last), "said": ["x"] * (last - first)})
+        for first, last in ((0, 3), (3, 3), (3, 100_000))
+    ]
+    assert copy_in_parts(cursor, "pg_temp.copied", iter(parts)) == 100_000
+    cursor.execute("select count(*), sum(number), min(said) from copied")
+    assert cursor.fetchone() == (100_000, sum(range(100_000)), "x")
+    assert copy_in_parts(cursor, "pg_temp.copied", iter([])) == 0
+
+
+def test_a_part_that_cannot_be_made_ends_the_copy(cursor):
+    def parts():
+        yield pl.DataFrame({"number": [1]})
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        copy_in_parts(cursor, "pg_temp.copied", parts())
 
 
 def test_more_rows_than_one_piece(cursor):

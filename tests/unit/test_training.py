@@ -243,9 +243,10 @@ def test_what_training_compared_scores_as_if_compared_anew():
     pairs = pl.concat([pairs.cast(pl.Int64), selves]).sort("left_key", "right_key")
     numbered = NumberedProfiles(profiles.sort("profile_key"))
     rules = pairs["rules"].to_numpy()
-    model, compared = train_and_compare(numbered, *numbered.rows(pairs), rules, WRITTEN, {})
-    parts = pl.concat(score_in_parts(compared, model, profiles.height, part_pairs=333))
-    assert parts.equals(score(profiles, pairs, model))
+    model, compared, frequencies = train_and_compare(numbered, *numbered.rows(pairs), rules, WRITTEN, {})
+    for known in (frequencies, None):
+        parts = score_in_parts(compared, model, profiles.height, 333, known)
+        assert pl.concat(parts).equals(score(profiles, pairs, model))
     # A profile agrees with itself, whoever it is: nothing is learnt from that.
     without = train(profiles, pairs.filter(pl.col("left_key") < pl.col("right_key")), WRITTEN)
     assert model.prior == pytest.approx(without.prior, rel=1e-9)
