@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # COPY goes in pieces of so many bytes, and is encoded in pieces of so many rows.
 COPY_BYTES = 1 << 20
-COPY_ROWS = 1 << 16
+COPY_ROWS = 1 << 13
 # How PostgreSQL writes a timestamptz.
 TIMESTAMP = "%Y-%m-%d %H:%M:%S%.f%#z"
 # Connections opened before they are asked for.

@@ -362,7 +362,6 @@ def store_keys(work: Phase, keys: "pl.DataFrame") -> set[int]:
     rows = keys.select(
         "profile_key",
         *(pl.when(pl.col(name) != 0).then(name).alias(name) for name in columns),
-        pl.lit(work.run_id, pl.Int32).alias("run_id"),
     )
     copy_in(work.cursor, KEYS, rows)
     return {int(name.removeprefix("key_")) for name in columns}

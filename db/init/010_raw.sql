@@ -132,18 +132,19 @@ begin
     execute format(
         $ddl$
         create table if not exists raw.%1$I (
+            event_ts timestamptz not null,
             object_id integer not null,
             line_number integer not null,
             run_id integer not null,
             is_deleted boolean not null,
-            event_ts timestamptz not null,
             -- identity.record_key(); a virtual column takes no function of ours.
             record_key bigint generated always as (
                 hashtextextended(%2$L || chr(31) || record_id, 0)
             ) virtual,
             record_id text not null check (record_id <> ''),
             payload json not null,
-            primary key (object_id, line_number)
+            -- Lines come in the order of the key, so no page of it needs room for more.
+            primary key (object_id, line_number) with (fillfactor = 100)
         )
         $ddl$,
         table_name,

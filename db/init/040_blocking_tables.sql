@@ -28,7 +28,6 @@ $migration$;
 
 create table if not exists staging.blocking_keys (
     profile_key bigint primary key,
-    run_id integer not null,
     key_1 integer,
     key_2 integer,
     key_3 integer,
@@ -61,6 +60,7 @@ create table if not exists staging.blocking_keys (
     key_30 integer,
     key_31 integer
 );
+alter table staging.blocking_keys drop column if exists run_id;
 comment on table staging.blocking_keys is
 'One row per live profile: the hash of its key under each blocking rule, key_1 for the rule with rule_id 1; null where the rule says nothing';
 
