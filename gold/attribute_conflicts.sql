@@ -43,10 +43,12 @@ pairs as (
         left_claim.attribute,
         left_claim.value as left_value,
         left_claim.sources as left_sources,
+        left_claim.record_count as left_record_count,
         left_claim.first_seen as left_first_seen,
         left_claim.last_seen as left_last_seen,
         right_claim.value as right_value,
         right_claim.sources as right_sources,
+        right_claim.record_count as right_record_count,
         right_claim.first_seen as right_first_seen,
         right_claim.last_seen as right_last_seen
     from gold.working_customers
@@ -64,10 +66,12 @@ pairs as (
         left_claim.attribute,
         left_claim.value as left_value,
         left_claim.sources as left_sources,
+        left_claim.record_count as left_record_count,
         left_claim.first_seen as left_first_seen,
         left_claim.last_seen as left_last_seen,
         right_claim.value as right_value,
         right_claim.sources as right_sources,
+        right_claim.record_count as right_record_count,
         right_claim.first_seen as right_first_seen,
         right_claim.last_seen as right_last_seen
     from crowd_claims as left_claim
@@ -79,11 +83,7 @@ pairs as (
     where left_claim.place <= 20 and right_claim.place <= 20
 )
 
-select
-    pairs.global_customer_id,
-    pairs.attribute,
-    pairs.left_value,
-    pairs.right_value
+select pairs.*
 from pairs
 where
     case pairs.attribute
@@ -145,17 +145,25 @@ where
 analyze contradictions;
 
 create temp table found_conflicts on commit drop as
-with parties as (
+with claims as (
     select
         contradictions.global_customer_id,
         contradictions.attribute,
-        contradictions.left_value as value
+        contradictions.left_value as value,
+        contradictions.left_sources as sources,
+        contradictions.left_record_count as record_count,
+        contradictions.left_first_seen as first_seen,
+        contradictions.left_last_seen as last_seen
     from contradictions
     union
     select
         contradictions.global_customer_id,
         contradictions.attribute,
-        contradictions.right_value as value
+        contradictions.right_value as value,
+        contradictions.right_sources as sources,
+        contradictions.right_record_count as record_count,
+        contradictions.right_first_seen as first_seen,
+        contradictions.right_last_seen as last_seen
     from contradictions
 )
 
@@ -181,12 +189,7 @@ select
         )
         order by claims.record_count desc, claims.last_seen desc, claims.value
     ) as claims
-from parties
-inner join gold.customer_claims as claims
-    on
-        parties.global_customer_id = claims.global_customer_id
-        and parties.attribute = claims.attribute
-        and parties.value = claims.value
+from claims
 left join gold.standing_overrides
     on
         claims.global_customer_id = standing_overrides.global_customer_id

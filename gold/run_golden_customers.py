@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import execute_values
 from psycopg2.sql import SQL
 
 from db.errors import ConfigurationError, run_script
@@ -279,12 +280,12 @@ def _with_kinds(values: "pl.DataFrame", kinds: Kinds) -> "pl.DataFrame":
 
 def _write_kinds(cursor: Cursor, kinds: Kinds, known: int) -> None:
     """Write the kinds after the first `known`."""
-    for (attribute, rule, is_golden, sources), number in list(kinds.items())[known:]:
-        cursor.execute(
-            "insert into gold.value_kinds (kind, attribute, rule, is_golden, sources) "
-            "values (%s, %s, %s, %s, string_to_array(%s, ','))",
-            (number, attribute, rule, is_golden, sources),
-        )
+    execute_values(
+        cursor,
+        "insert into gold.value_kinds (kind, attribute, rule, is_golden, sources) values %s",
+        [(number, *kind) for kind, number in list(kinds.items())[known:]],
+        template="(%s, %s, %s, %s, string_to_array(%s, ','))",
+    )
     if len(kinds) > known:
         cursor.execute("analyze gold.value_kinds")
 

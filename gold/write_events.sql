@@ -83,7 +83,7 @@ cross join
         where
             history.global_customer_id = changed_versions.global_customer_id
             and history.version = last_changes.new_version
-        limit 1
+        limit 1 -- noqa: AM09
     ) as earlier
 left join
     lateral (
@@ -92,8 +92,9 @@ left join
         where
             history.global_customer_id = changed_versions.global_customer_id
             and history.version = changed_versions.version
-        limit 1
-    ) as later on true
+        limit 1 -- noqa: AM09
+    ) as later
+    on true
 -- Asked once: the first time there is nothing to look up.
 where exists (select from gold.customer_changes);
 

@@ -56,8 +56,8 @@ FEW = 0.1
 # All pairs are read in parts of so many pages, by so many connections.
 PART_PAGES = 8_000
 READERS = 2
-# Of memberships; no phase looks them up in a run that resolves all there is.
-LEFT_INDEXES = ("memberships_global_customer_id", "memberships_profile_key")
+# Of memberships; nobody looks them up in the run that writes the first ones.
+LEFT_INDEXES = ("memberships_key", "memberships_global_customer_id", "memberships_profile_key")
 # Memberships are written so many at a time, while the next get their customers.
 SLICE = 250_000
 
@@ -159,6 +159,7 @@ def read_everything(work: Phase, parameters: dict) -> Graph:
     """All there is, read over several connections at once."""
     import polars as pl
 
+    build_left_indexes(work.cursor, MEMBERSHIPS)
     with ThreadPoolExecutor(READERS) as aside:
         reading = aside.map(read_part_of_pairs, page_ranges(work.cursor, COMPARED, PART_PAGES))
         records = read_records(work, parameters)

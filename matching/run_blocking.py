@@ -348,7 +348,7 @@ def listed_blocks(blocks: "pl.DataFrame") -> dict[str, str]:
 def store_all_keys(work: Phase, parts: "list[Future[pl.DataFrame]]") -> None:
     """Fill staging.blocking_keys part by part; lets go of a part once it is stored."""
     rule_ids = set()
-    with bulk_load(work.cursor, KEYS, with_keys=True):
+    with bulk_load(work.cursor, KEYS, leaves=("blocking_keys_key",)):
         while parts:
             rule_ids |= store_keys(work, parts.pop(0).result())
     index_keys(work, rule_ids)

@@ -60,7 +60,7 @@ comment on column identity.customers.run_id is
 select identity.index_run_id('identity.customers');
 
 create table if not exists identity.memberships (
-    record_key bigint primary key,
+    record_key bigint not null,
     profile_key bigint,
     run_id integer not null,
     match_confidence real not null check (match_confidence between 0 and 100),
@@ -142,6 +142,10 @@ comment on column identity.customers.profile_count is
 create index if not exists customers_profile_count
 on identity.customers (profile_count desc) where profile_count is not null;
 
+-- The key, as an index that can be built beside other work.
+alter table identity.memberships drop constraint if exists memberships_pkey;
+create unique index if not exists memberships_key
+on identity.memberships (record_key);
 create index if not exists memberships_global_customer_id
 on identity.memberships (global_customer_id);
 create index if not exists memberships_profile_key

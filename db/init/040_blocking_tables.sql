@@ -27,7 +27,7 @@ end
 $migration$;
 
 create table if not exists staging.blocking_keys (
-    profile_key bigint primary key,
+    profile_key bigint not null,
     key_1 integer,
     key_2 integer,
     key_3 integer,
@@ -60,7 +60,12 @@ create table if not exists staging.blocking_keys (
     key_30 integer,
     key_31 integer
 );
-alter table staging.blocking_keys drop column if exists run_id;
+alter table staging.blocking_keys
+drop column if exists run_id,
+drop constraint if exists blocking_keys_pkey;
+-- The key, as an index that can be built beside other work.
+create unique index if not exists blocking_keys_key
+on staging.blocking_keys (profile_key);
 comment on table staging.blocking_keys is
 'One row per live profile: the hash of its key under each blocking rule, key_1 for the rule with rule_id 1; null where the rule says nothing';
 
@@ -142,7 +147,7 @@ create table if not exists staging.compared_pairs (
     rules integer not null,
     check (left_profile_key <= right_profile_key)
 );
--- Its key, as an index that can be built while others read.
+-- The key, as an index that can be built beside other work.
 alter table staging.compared_pairs drop constraint if exists compared_pairs_pkey;
 create unique index if not exists compared_pairs_key
 on staging.compared_pairs (left_profile_key, right_profile_key);
