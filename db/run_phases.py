@@ -28,7 +28,7 @@ from db.postgres import connect_ahead
 from db.settings import settings
 
 # In the order in which the phases need them.
-LIBRARIES = ("polars", "pyarrow", "pgpq", "rapidfuzz", "scipy.sparse.csgraph")
+LIBRARIES = ("polars", "pyarrow", "pgpq", "phonenumbers", "rapidfuzz", "nicknames", "scipy.sparse.csgraph")
 AHEAD = 2
 BESIDE = "+"
 BEGUN, HAS_WORK = b".", b"+"
