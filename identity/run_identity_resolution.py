@@ -57,7 +57,12 @@ FEW = 0.1
 PART_PAGES = 8_000
 READERS = 2
 # Of memberships; nobody looks them up in the run that writes the first ones.
-LEFT_INDEXES = ("memberships_key", "memberships_global_customer_id", "memberships_profile_key")
+LEFT_INDEXES = (
+    "memberships_key",
+    "memberships_global_customer_id",
+    "memberships_profile_key",
+    "memberships_run_id",
+)
 # Memberships are written so many at a time, while the next get their customers.
 SLICE = 250_000
 
@@ -399,7 +404,7 @@ def write_memberships(work: Phase, parts: "Iterable[tuple[pl.DataFrame, Future[A
     import polars as pl
 
     moved = []
-    with bulk_load(work.cursor, MEMBERSHIPS, with_keys=True):
+    with bulk_load(work.cursor, MEMBERSHIPS, leaves=LEFT_INDEXES):
         for moves, assigned in parts:
             customers = assigned.result().clusters.select("cluster", "customer")
             for part in moves.iter_slices(SLICE):
@@ -449,7 +454,7 @@ def write_rows(
     """Put rows into a table that is empty; else bring it up to date by a .sql file, update_<name>, which takes them
     from a temporary table like it, changed_<name>."""
     if is_empty(work.cursor, table):
-        with bulk_load(work.cursor, table, with_keys=True, leaves=LEFT_INDEXES):
+        with bulk_load(work.cursor, table, with_keys=True):
             for rows in parts:
                 copy_in(work.cursor, table, rows)
         return

@@ -37,6 +37,8 @@ BATCH_PAIRS = 250_000
 DRIFT_GROWTH = 2.0
 BLOCKED = "staging.identity_match_candidates_blocked"
 COMPARED = "staging.compared_pairs"
+# Of it; nobody looks pairs up in the run that writes the first ones.
+LEFT_INDEXES = ("compared_pairs_key", "compared_pairs_flagged", "compared_pairs_run_id")
 # The attributes whose comparisons are one column of it, named after them.
 PACKED = (
     ("email", "phone", "given_name"),
@@ -328,7 +330,7 @@ def store_pairs(work: Phase, scorer, scoring, batches, pair_count: int, afresh: 
     decisions: dict[str, int] = {}
     levels = []
     with (
-        bulk_load(work.cursor, COMPARED, leaves=("compared_pairs_key", "compared_pairs_flagged")),
+        bulk_load(work.cursor, COMPARED, leaves=LEFT_INDEXES),
         work.progress(pair_count, "pairs") as bar,
     ):
 
