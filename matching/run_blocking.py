@@ -87,19 +87,23 @@ def block(work: Phase) -> None:
     work.has_work()
     rules = Rules(work.cursor)
     is_first_load = is_empty(work.cursor, KEYS)
-    if is_first_load:
-        candidates, withdrawn = pair_everything(work, rules), None
-    else:
-        few = work.rows_in < FEW * estimated_rows(work.cursor, KEYS)
-        if few:
-            prefer_lookups(work.cursor)
-        candidates, withdrawn = pair_changes(work, rules, mark, few)
-    list_pairs(work, candidates, withdrawn, mark)
-    work.cursor.execute("select staging.find_shared_values(%s, %s)", (work.run_id, is_first_load))
-    work.cursor.execute("reset enable_hashjoin; reset enable_mergejoin")
+    with bulk_load(work.cursor, BLOCKED):
+        if is_first_load:
+            candidates, withdrawn = pair_everything(work, rules, mark), None
+        else:
+            few = work.rows_in < FEW * estimated_rows(work.cursor, KEYS)
+            if few:
+                prefer_lookups(work.cursor)
+            candidates, withdrawn = pair_changes(work, rules, mark, few)
+            list_own_pairs(work, mark)
+        list_pairs(work, candidates, withdrawn)
+    if not is_first_load:
+        work.cursor.execute("select staging.find_shared_values(%s, false)", (work.run_id,))
+        work.cursor.execute("reset enable_hashjoin; reset enable_mergejoin")
+        # All pairs of a first load are read by whoever reads any.
+        work.refresh_statistics(BLOCKED, columns=("run_id", "rule_id"))
     if withdrawn is not None and withdrawn.height:
         work.cursor.execute("select staging.unlist_unsupported_pairs(%s)", (work.run_id,))
-    work.refresh_statistics(BLOCKED, columns=("run_id", "rule_id"))
     work.refresh_statistics(CAPPED_BLOCKS)
     count_by_rule(work, candidates)
 
@@ -201,10 +205,11 @@ class Rules:
         return f"select profile_key, {keys} from {table}", ["profile_key", *columns]
 
 
-def pair_everything(work: Phase, rules: Rules) -> "Candidates":
+def pair_everything(work: Phase, rules: Rules, mark: int) -> "Candidates":
     """The candidate pairs of all profiles, none of which had keys before.
 
-    Two connections have the server make keys, part by part; they are stored while pairs are made.
+    Two connections have the server make keys, part by part. They are stored, values that strangers share are found,
+    and profiles paired with themselves, while pairs are made.
     Memory: per profile 24 bytes and 20 for each rule that has a key, and what candidate_pairs says.
     """
     import numpy as np
@@ -228,10 +233,11 @@ def pair_everything(work: Phase, rules: Rules) -> "Candidates":
             members[rule_id] = Members(key[row], row)
         profile_keys, names = keys["profile_key"].to_numpy(), keys["name"].to_numpy()
         del keys
+        sharing = writer.submit(find_first_shared_values, work, many_names(members, names, rules.own))
+        listing = writer.submit(list_own_pairs, work, mark)
         candidates = candidate_pairs(profile_keys, members, rules.limits)
-        named = many_names(members, names, rules.own, candidates.sizes)
-        storing.result()
-    give_touched(work, named.with_columns(is_large=pl.lit(True)))
+        for writing in (storing, sharing, listing):
+            writing.result()
     store_capped(work, candidates)
     return candidates
 
@@ -379,25 +385,31 @@ def index_keys(work: Phase, rule_ids: set[int]) -> None:
     work.refresh_statistics(KEYS)
 
 
-def many_names(members: dict, names, own: list[int], sizes: "pl.DataFrame") -> "pl.DataFrame":
+def find_first_shared_values(work: Phase, named: "pl.DataFrame") -> None:
+    """Find the values that strangers share, where none were found before; named: as many_names gives it."""
+    import polars as pl
+
+    give_touched(work, named.with_columns(is_large=pl.lit(True)))
+    work.cursor.execute("select staging.find_shared_values(%s, true)", (work.run_id,))
+
+
+def many_names(members: dict, names, own: list[int]) -> "pl.DataFrame":
     """The blocks of own keys that have MIN_NAMES names: rule_id, key.
 
-    names: the hash of the name of each row, 0 is none. sizes: as candidate_pairs gives them.
+    names: the hash of the name of each row, 0 is none.
     """
     import polars as pl
 
-    parts = [sizes.clear().select("rule_id", "key")]
+    parts = [pl.DataFrame(schema={"rule_id": pl.Int16, "key": pl.Int64})]
     for rule_id in set(own) & set(members):
         of_rule = members[rule_id]
-        large = sizes.filter(pl.col("rule_id") == rule_id, pl.col("profile_count") >= MIN_NAMES)
+        named = pl.DataFrame({"key": of_rule.key, "name": names[of_rule.row]}).filter(pl.col("name") != 0)
         parts.append(
-            pl.DataFrame({"key": of_rule.key.astype("int64"), "name": names[of_rule.row]})
-            .filter(pl.col("name") != 0)
-            .join(large, on="key", how="semi")
+            named.join(named.group_by("key").len().filter(pl.col("len") >= MIN_NAMES), on="key", how="semi")
             .group_by("key")
             .agg(pl.col("name").n_unique())
             .filter(pl.col("name") >= MIN_NAMES)
-            .select(pl.lit(rule_id, pl.Int16).alias("rule_id"), "key")
+            .select(pl.lit(rule_id, pl.Int16).alias("rule_id"), pl.col("key").cast(pl.Int64))
         )
     return pl.concat(parts)
 
@@ -494,14 +506,17 @@ def no_longer_found(
     )
 
 
-def list_pairs(work: Phase, candidates: "Candidates", withdrawn: "pl.DataFrame | None", mark: int) -> None:
-    """List the pairs to compare, those to withdraw, and the profiles that several records share."""
+def list_own_pairs(work: Phase, mark: int) -> None:
+    """List the profiles that several records share, since the mark."""
+    run_file(work.cursor, HERE / "list_own_pairs.sql", {"run_id": work.run_id, "mark": mark})
+
+
+def list_pairs(work: Phase, candidates: "Candidates", withdrawn: "pl.DataFrame | None") -> None:
+    """List the pairs to compare, and those to withdraw."""
     import polars as pl
 
     pairs = candidates.pairs if withdrawn is None else pl.concat([candidates.pairs, withdrawn])
-    with bulk_load(work.cursor, BLOCKED):
-        copy_in_parts(work.cursor, BLOCKED, pairs.with_columns(run_id=work.run_id).iter_slices(COPY_ROWS))
-    run_file(work.cursor, HERE / "list_own_pairs.sql", {"run_id": work.run_id, "mark": mark})
+    copy_in_parts(work.cursor, BLOCKED, pairs.with_columns(run_id=work.run_id).iter_slices(COPY_ROWS))
     work.rows_out = candidates.pairs.height
 
 
