@@ -234,14 +234,19 @@ def build_left_indexes(cursor: Cursor, *tables: str) -> None:
 
 
 def build_left_index(cursor: Cursor, name: str) -> None:
-    """Build an index that a first load has left, unless the schema has been applied again since, and it with it."""
+    """Build an index that a first load has left, unless the schema has been applied again since, and it with it. With
+    the last one of its table come the statistics of that."""
     cursor.execute(
-        "delete from gold.indexes_to_build where index_name = %s returning definition, to_regclass(index_name) is null",
+        "delete from gold.indexes_to_build where index_name = %s "
+        "returning table_name, definition, to_regclass(index_name) is null",
         (name,),
     )
-    definition, is_missing = cursor.fetchone()
+    table, definition, is_missing = cursor.fetchone()
     if is_missing:
         cursor.execute(definition)
+    cursor.execute("select exists (select from gold.indexes_to_build where table_name = %s)", (table,))
+    if not cursor.fetchone()[0]:
+        cursor.execute(SQL("analyze {}").format(table_identifier(table)))
 
 
 def copy_in(cursor: Cursor, table: str, frame: "pl.DataFrame") -> int:

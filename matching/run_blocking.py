@@ -377,12 +377,12 @@ def store_and_index_keys(work: Phase, keys: "pl.DataFrame") -> None:
     """Add the keys of profiles to those that are indexed."""
     index_keys(work, store_keys(work, keys))
     build_left_indexes(work.cursor, KEYS)
+    work.refresh_statistics(KEYS)
 
 
 def index_keys(work: Phase, rule_ids: set[int]) -> None:
     """See to it that the keys of these rules will have their index."""
     work.cursor.execute("select staging.leave_key_indexes(%s::smallint[])", (sorted(rule_ids),))
-    work.refresh_statistics(KEYS)
 
 
 def find_first_shared_values(work: Phase, named: "pl.DataFrame") -> None:

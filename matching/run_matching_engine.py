@@ -111,7 +111,8 @@ def match(work: Phase, retrain: bool = False) -> None:
             drawing = aside.submit(draw_weights, model, work.detail["model_version"], work.run_id)
         store_pairs(work, scorer, scoring, batches, len(pairs.rules), afresh=reason is not None)
         drawing.result()
-    work.refresh_statistics(COMPARED, columns=PLANNED)
+    if reason is None:
+        work.refresh_statistics(COMPARED, columns=PLANNED)
     # What is compared waits no longer.
     work.cursor.execute(f"truncate {BLOCKED}")
 

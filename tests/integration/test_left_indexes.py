@@ -48,7 +48,10 @@ def test_the_load_does_without_them(loaded):
 
 
 def test_they_are_built_beside(loaded, capsys):
+    statistics = "select count(*) from pg_stats where tablename = 'refused_links'"
+    assert loaded.query(statistics) == [(0,)]
     assert build_indexes.main([]) == 0
+    assert loaded.query(statistics) == [(5,)]
     assert "2 beside" in capsys.readouterr().out
     assert loaded.query(INDEXES) == ALL
     assert loaded.query(WAITING) == []
