@@ -58,8 +58,10 @@ PART_PAGES = 8_000
 READERS = 2
 # Of memberships: the columns that plans depend on.
 PLANNED = ("record_key", "profile_key", "run_id", "global_customer_id")
-# Of memberships; nobody looks them up in the run that writes the first ones.
+# Of memberships and customers; nobody looks them up in the run that writes the first ones.
 LEFT_INDEXES = (
+    "customers_profile_count",
+    "customers_run_id",
     "memberships_key",
     "memberships_global_customer_id",
     "memberships_profile_key",
@@ -97,14 +99,17 @@ def resolve_identities(work: Phase) -> None:
         work.skip("no changed records, pairs or decisions")
         return
     work.has_work()
+    is_first = is_empty(work.cursor, MEMBERSHIPS)
     graph = read_everything(work, parameters) if everything else read_touched(work, parameters)
     resolution = cluster_records(work, graph, parameters)
     work.rows_in = graph.records.height
     write_refused(work, resolution, graph.formerly_refused)
     write_customers(work, graph, resolution, parameters)
     run_file(work.cursor, HERE / "apply_decisions.sql")
-    work.refresh_statistics(REFUSED, CUSTOMERS)
-    work.refresh_statistics(MEMBERSHIPS, columns=PLANNED)
+    work.refresh_statistics(REFUSED)
+    if not is_first:
+        work.refresh_statistics(CUSTOMERS)
+        work.refresh_statistics(MEMBERSHIPS, columns=PLANNED)
     count_changes(work)
 
 
@@ -457,7 +462,7 @@ def write_rows(
     """Put rows into a table that is empty; else bring it up to date by a .sql file, update_<name>, which takes them
     from a temporary table like it, changed_<name>."""
     if is_empty(work.cursor, table):
-        with bulk_load(work.cursor, table, with_keys=True):
+        with bulk_load(work.cursor, table, with_keys=True, leaves=LEFT_INDEXES):
             for rows in parts:
                 copy_in(work.cursor, table, rows)
         return
