@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     while build_one():
         count += 1
     if count and not settings.mdm_quiet:
-        print(f"  build_indexes: {count} beside, {time.perf_counter() - started:.2f} s")
+        print(f"  build_indexes: {count} in {time.perf_counter() - started:.2f} s, beside the phases")
     return 0
 
 

@@ -52,7 +52,7 @@ def test_they_are_built_beside(loaded, capsys):
     assert loaded.query(statistics) == [(0,)]
     assert build_indexes.main([]) == 0
     assert loaded.query(statistics) == [(5,)]
-    assert "2 beside" in capsys.readouterr().out
+    assert "2 in" in capsys.readouterr().out
     assert loaded.query(INDEXES) == ALL
     assert loaded.query(WAITING) == []
     assert build_indexes.main([]) == 0
