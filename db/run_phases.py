@@ -102,7 +102,13 @@ class Fork:
             if not run_id:
                 os._exit(0)
             os.write(says, BEGUN)
-            join_run(int(run_id), lambda: os.write(says, HAS_WORK))
+
+            def say_so() -> None:
+                # Nobody may be there any more to hear it.
+                with suppress(BrokenPipeError):
+                    os.write(says, HAS_WORK)
+
+            join_run(int(run_id), say_so)
             sys.argv = [self.script, *self.arguments]
             if settings.mdm_quiet:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
