@@ -187,7 +187,7 @@ def read_touched(work: Phase, parameters: dict) -> Graph:
 
     from identity.touched import Touched, changed_records, decided_profiles, weighed_pairs
 
-    build_left_indexes(work.cursor, COMPARED, MEMBERSHIPS)
+    build_left_indexes(work.cursor, COMPARED, MEMBERSHIPS, CUSTOMERS)
     is_few = few_have_changed(work, parameters)
     with ThreadPoolExecutor(1) as aside, connect() as connection, connection.cursor() as cursor:
         for each in (work.cursor, cursor) if is_few else ():

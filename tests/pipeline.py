@@ -339,6 +339,14 @@ def check_laws(pipeline: Pipeline) -> None:
         )
         == []
     )
+    # A value has a kind, and one that no record says is a steward's.
+    assert (
+        pipeline.query(
+            "select value from gold.attribute_values left join gold.value_kinds using (kind) "
+            "where rule is null or (record_count = 0 and rule <> 'steward_override')"
+        )
+        == []
+    )
     # 3: an id is live, or leads to a live one, or is closed.
     assert (
         difference(

@@ -166,7 +166,7 @@ create table if not exists gold.attribute_values (
     record_key bigint,
     first_seen timestamptz not null,
     last_seen timestamptz,
-    record_count integer not null,
+    record_count integer not null check (record_count >= 0),
     run_id integer not null,
     kind integer not null,
     value text not null,
