@@ -25,8 +25,8 @@ COPY_BYTES = 1 << 20
 COPY_ROWS = 1 << 13
 # How PostgreSQL writes a timestamptz.
 TIMESTAMP = "%Y-%m-%d %H:%M:%S%.f%#z"
-# Connections opened before they are asked for.
-_ahead: list[Connection] = []
+# The connection that is kept for the next who asks, while nobody has it.
+_kept: list[Connection] = []
 # Tables that bulk_load has emptied in this transaction.
 _emptied: set[str] = set()
 
@@ -39,7 +39,8 @@ def connect() -> Iterator[Connection]:
     each with what to do.
     """
     with explained():
-        connection = _ahead.pop() if _ahead else _opened()
+        kept = _take_kept()
+        connection = kept or _opened()
         try:
             yield connection
             connection.commit()
@@ -48,13 +49,58 @@ def connect() -> Iterator[Connection]:
                 connection.rollback()
             raise
         finally:
-            connection.close()
+            if kept and not kept.closed:
+                _kept.append(kept)
+            else:
+                connection.close()
 
 
-def connect_ahead() -> None:
-    """Open what the next `connect` of this process will give, if the server answers already."""
-    with suppress(psycopg2.OperationalError):
-        _ahead.append(_opened())
+def keep_connection() -> None:
+    """Open a connection that `connect` gives to one after another, in this process and in those forked from it.
+
+    PostgreSQL's process then knows the catalogs and has the pages mapped, which each new one would have to learn.
+    No two may have it at once: who forks sees to that. An encrypted one, whose state is in the process, is not kept.
+    """
+    with explained():
+        connection = _opened()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select (select ssl from pg_stat_ssl where pid = pg_backend_pid()) "
+            "or (select encrypted from pg_stat_gssapi where pid = pg_backend_pid())"
+        )
+        (is_encrypted,) = cursor.fetchone()
+    connection.rollback()
+    if is_encrypted:
+        connection.close()
+    else:
+        _kept.append(connection)
+
+
+def drop_connection() -> None:
+    """Close the connection that is kept, if there is one, whatever a fork may be doing with it."""
+    while _kept:
+        _kept.pop().close()
+
+
+def forget_connection() -> None:
+    """Leave the connection that is kept to those whom this process was forked beside."""
+    _kept.clear()
+
+
+def _take_kept() -> Connection | None:
+    """The connection that is kept, as if it were new; None where there is none, or it is broken."""
+    if not _kept:
+        return None
+    connection = _kept.pop()
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("discard all")
+        connection.autocommit = False
+    except psycopg2.Error:
+        connection.close()
+        return None
+    return connection
 
 
 def _opened() -> Connection:

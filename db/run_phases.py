@@ -24,14 +24,22 @@ from pathlib import Path
 
 from db.errors import run_script
 from db.phase import close_run, join_run, open_run
-from db.postgres import connect_ahead
+from db.postgres import drop_connection, forget_connection, keep_connection
 from db.settings import settings
 
 # In the order in which the phases need them.
-LIBRARIES = ("polars", "pyarrow", "pgpq", "phonenumbers", "rapidfuzz", "nicknames", "scipy.sparse.csgraph")
+LIBRARIES = (
+    *("polars", "pyarrow", "pgpq", "phonenumbers", "nicknames", "rapidfuzz"),
+    *(
+        "numpy.ma",
+        "numpy.f2py",
+        "scipy.sparse",
+        "scipy.sparse.csgraph",
+    ),  # in parts: who is told to begin waits for one
+)
 AHEAD = 2
 BESIDE = "+"
-BEGUN, HAS_WORK = b".", b"+"
+BEGUN, HAS_WORK, ENDED = b".", b"+", b"="
 
 # A step: its number, its title, its script with the arguments.
 Step = tuple[str, str, str]
@@ -40,11 +48,12 @@ Step = tuple[str, str, str]
 class Fork:
     """A process that runs a script when told to.
 
-    opens: whether it opens a connection while it waits.
+    code: its exit code, or 128 + its signal, once it is known.
     """
 
-    def __init__(self, command: str, *, opens: bool = False):
+    def __init__(self, command: str):
         self.script, *self.arguments = command.split()
+        self.code: int | None = None
         sys.stdout.flush()
         sys.stderr.flush()
         (told, self.tell), (self.hear, says) = os.pipe(), os.pipe()
@@ -56,33 +65,34 @@ class Fork:
             os.close(self.tell)
             os.close(self.hear)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            if opens:
-                connect_ahead()
             self._wait_and_run(told, says)
         os.close(told)
         os.close(says)
 
-    def begin(self, run_id: int) -> None:
-        """Let it run its script, as part of a run if there is one open; returns when it does, or has been ended."""
+    def begin(self, run_id: int, *, alone: bool = True) -> None:
+        """Let it run its script, as part of a run if there is one open; returns when it does, or has been ended.
+
+        alone: nobody else is at work; it may have the connection that is kept.
+        """
         with suppress(BrokenPipeError):
-            os.write(self.tell, b"%d" % run_id)
+            os.write(self.tell, b"%d %d" % (run_id, alone))
         os.close(self.tell)
-        os.read(self.hear, 1)
+        self._hear()
 
     def has_work(self) -> bool:
         """Whether it says that it has work before it ends; waits for the one or the other."""
-        return os.read(self.hear, 1) == HAS_WORK
+        return self._hear() == HAS_WORK
 
     def has_ended(self) -> bool:
         """Whether it has ended, or is about to."""
-        return bool(select.select([self.hear], [], [], 0)[0]) and not os.read(self.hear, 1)
+        return self.code is not None or bool(select.select([self.hear], [], [], 0)[0]) and not self._hear()
 
     def end(self) -> int:
-        """Wait for its end; returns its exit code, or 128 + its signal."""
-        _, status = os.waitpid(self.pid, 0)
+        """Wait until its script has ended; returns its exit code, or 128 + its signal."""
+        while self.code is None:
+            self._hear()
         os.close(self.hear)
-        code = os.waitstatus_to_exitcode(status)
-        return code if code >= 0 else 128 - code
+        return self.code
 
     def dismiss(self) -> None:
         """Let it end without a turn."""
@@ -95,20 +105,34 @@ class Fork:
             os.kill(self.pid, signal.SIGTERM)
         self.end()
 
+    def _hear(self) -> bytes:
+        """The next that it says, nothing at its end. It says its code itself: the process may take longer to go."""
+        said = os.read(self.hear, 1) if self.code is None else b""
+        if said == ENDED:
+            (self.code,) = os.read(self.hear, 1)
+        elif not said and self.code is None:
+            _, status = os.waitpid(self.pid, 0)
+            code = os.waitstatus_to_exitcode(status)
+            self.code = code if code >= 0 else 128 - code
+        return said if said != ENDED else b""
+
     def _wait_and_run(self, told: int, says: int) -> None:
         code = 1
         try:
-            run_id = os.read(told, 32)
-            if not run_id:
+            run = os.read(told, 32)
+            if not run:
                 os._exit(0)
             os.write(says, BEGUN)
 
-            def say_so() -> None:
+            def say(what: bytes) -> None:
                 # Nobody may be there any more to hear it.
                 with suppress(BrokenPipeError):
-                    os.write(says, HAS_WORK)
+                    os.write(says, what)
 
-            join_run(int(run_id), say_so)
+            run_id, alone = map(int, run.split())
+            if not alone:
+                forget_connection()
+            join_run(run_id, lambda: say(HAS_WORK))
             sys.argv = [self.script, *self.arguments]
             if settings.mdm_quiet:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -122,6 +146,7 @@ class Fork:
             try:
                 sys.stdout.flush()
                 sys.stderr.flush()
+                say(ENDED + bytes([code & 255]))
             finally:
                 os._exit(code)
 
@@ -150,8 +175,9 @@ class Ahead:
 
     def _make_forks(self, later: list[Step], is_open: bool) -> None:
         for number, _, command in later[len(self.forks) : AHEAD]:
-            # Before the first that has a NUMBER the stores may not answer yet, nor be meant to.
-            self.forks.append(Fork(command, opens=bool(number or is_open)))
+            if number and not is_open:
+                break  # it would not have the connection that is kept for the run
+            self.forks.append(Fork(command))
 
     def dismiss(self) -> None:
         """Let all end without a turn; the last first: each holds an end of the pipes of those made before it."""
@@ -175,11 +201,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for place, (number, title, command) in enumerate(steps):
             if number and not run_id:
+                keep_connection()
                 run_id = open_run()
             working = ahead.next(command)
             if number == BESIDE:
                 beside.append(working)
-                working.begin(run_id)
+                working.begin(run_id, alone=False)
             else:
                 if number and title != announced and not settings.mdm_quiet:
                     print(f"Phase {number}: {title}", flush=True)
@@ -199,6 +226,7 @@ def main(argv: list[str] | None = None) -> int:
         ahead.dismiss()
         for working in beside:
             working.stop()
+        drop_connection()
         if run_id:
             close_run(run_id, "failed")
     return 0

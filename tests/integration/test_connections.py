@@ -1,0 +1,112 @@
+"""The connection that the processes of a run use one after another."""
+
+import os
+import signal
+
+import psycopg2
+import pytest
+
+from db import postgres
+from db.postgres import connect, drop_connection, forget_connection, keep_connection
+from db.run_phases import Fork
+
+PROCESS = "select pg_backend_pid()"
+
+
+@pytest.fixture
+def kept(database):
+    """A connection is kept; its process."""
+    keep_connection()
+    yield process()
+    drop_connection()
+
+
+def process() -> int:
+    """The process at the other end of the next connection."""
+    with connect() as connection, connection.cursor() as cursor:
+        cursor.execute(PROCESS)
+        return cursor.fetchone()[0]
+
+
+def script(tmp_path, text: str) -> Fork:
+    """A process that runs a script with a cursor of `connect`."""
+    path = tmp_path / "script.py"
+    path.write_text(
+        "import os, signal\nfrom db.postgres import connect\n"
+        f"with connect() as connection, connection.cursor() as cursor:\n    {text}\n"
+    )
+    return Fork(str(path))
+
+
+def test_one_after_another_has_it_as_if_it_were_new(kept):
+    with connect() as connection, connection.cursor() as cursor:
+        cursor.execute("create temp table left_behind (number integer)")
+        cursor.execute("set work_mem = '1MB'")
+    with connect() as connection, connection.cursor() as cursor:
+        cursor.execute("select pg_backend_pid(), to_regclass('left_behind'), current_setting('timezone')")
+        assert cursor.fetchone() == (kept, None, "UTC")
+        cursor.execute("show work_mem")
+        assert cursor.fetchone() != ("1MB",)
+        assert not connection.autocommit
+
+
+def test_two_at_once_have_two(kept):
+    with connect():
+        assert process() != kept
+    assert process() == kept
+
+
+def test_after_an_error_it_is_there_with_nothing_done(kept, database):
+    with pytest.raises(psycopg2.errors.DivisionByZero), connect() as connection:
+        connection.cursor().execute("create table public.half_done (number integer)")
+        connection.cursor().execute("select 1 / 0")
+    assert process() == kept
+    assert database.query("select to_regclass('public.half_done')") == [(None,)]
+
+
+def test_a_broken_one_is_replaced(kept, database):
+    database.query("select pg_terminate_backend(%s)", (kept,))
+    assert process() != kept
+
+
+def test_forks_have_it_in_turn(kept, tmp_path):
+    ask = f"cursor.execute({PROCESS!r}); assert (cursor.fetchone() == ({kept},)) is %s"
+    for alone in (True, False, True):
+        fork = script(tmp_path, ask % alone)
+        fork.begin(0, alone=alone)
+        assert fork.end() == 0
+    assert process() == kept
+
+
+def test_what_a_killed_fork_was_doing_is_undone(kept, tmp_path, database):
+    fork = script(
+        tmp_path,
+        "cursor.execute('create table public.half_done (number integer)')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)",
+    )
+    fork.begin(0)
+    assert fork.end() == 128 + signal.SIGKILL
+    drop_connection()
+    assert process() != kept
+    # Waits for the lock of the table's name, if it is held still.
+    database.execute("create table public.half_done (number integer)")
+
+
+def test_who_leaves_it_to_others_does_not_close_it(kept):
+    if (child := os.fork()) == 0:
+        forget_connection()
+        os._exit(int(process() == kept))
+    assert os.waitpid(child, 0)[1] == 0
+    assert process() == kept
+
+
+def test_an_encrypted_one_is_not_kept(database, monkeypatch):
+    connection = postgres._opened()
+    connection.cursor().execute(
+        "create temp view pg_stat_ssl as select pg_backend_pid() as pid, true as ssl; "
+        "set search_path = pg_temp, pg_catalog"
+    )
+    monkeypatch.setattr(postgres, "_opened", lambda: connection)
+    keep_connection()
+    assert connection.closed
+    assert not postgres._kept
