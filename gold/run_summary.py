@@ -13,7 +13,7 @@ from pathlib import Path
 from psycopg2.extras import RealDictCursor
 
 from db.errors import run_script
-from db.postgres import connect
+from db.postgres import connect, run_file
 from db.settings import settings
 
 HERE = Path(__file__).resolve().parent
@@ -31,9 +31,11 @@ def main(argv: list[str] | None = None) -> int:
     if settings.mdm_quiet:
         return 0
     with connect() as connection, connection.cursor(cursor_factory=RealDictCursor) as cursor:
-        cursor.execute(
-            (HERE / "run_summary.sql").read_text(encoding="utf-8"), {"run_id": settings.mdm_run_id}
-        )
+        run_id = settings.mdm_run_id
+        if not run_id:
+            cursor.execute("select coalesce(max(run_id), 0) as run_id from gold.pipeline_phases")
+            run_id = cursor.fetchone()["run_id"]
+        run_file(cursor, HERE / "run_summary.sql", {"run_id": run_id})
         summary = cursor.fetchone()
     if summary is None:
         print("No run yet. Start one: ./run_mdm_pipeline.sh")

@@ -2,14 +2,7 @@
 with this_run as (
     select runs.*
     from gold.pipeline_runs as runs
-    where
-        runs.run_id = case
-            when %(run_id)s > 0 then %(run_id)s
-            else (
-                select max(phases.run_id)
-                from gold.pipeline_phases as phases
-            )
-        end
+    where runs.run_id = %(run_id)s
 ),
 
 phases as (
@@ -54,22 +47,28 @@ newest_metrics as (
         )
 ),
 
--- By the run's number alone, so that they are found by it and not among all versions.
+-- Found by the run's number as it is written here: the planner knows how many there are, and needs not read all.
 opened as not materialized (
     select
         history.global_customer_id,
         history.version
     from gold.dim_customers_history as history
-    where history.run_id = (select this_run.run_id from this_run)
+    where history.run_id = %(run_id)s
 ),
 
 versions as (
     select
-        count(*) filter (where opened.version = 1) as new_customers,
-        count(distinct opened.global_customer_id) filter (
+        (
+            select count(*)
+            from opened
+            where opened.version = 1
+        ) as new_customers,
+        -- Once, however often in the run.
+        (
+            select count(distinct opened.global_customer_id)
+            from opened
             where opened.version > 1
         ) as changed_customers
-    from opened
 ),
 
 closed as (
@@ -79,7 +78,7 @@ closed as (
         count(*) filter (where history.merged_into is null) as closed_customers
     from gold.dim_customers_history as history
     where
-        history.closed_run_id = (select this_run.run_id from this_run)
+        history.closed_run_id = %(run_id)s
         and not exists (
             select 1
             from opened
