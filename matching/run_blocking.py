@@ -98,7 +98,6 @@ def block(work: Phase) -> None:
             list_own_pairs(work, mark)
         list_pairs(work, candidates, withdrawn)
     if not is_first_load:
-        work.cursor.execute("select staging.find_shared_values(%s, false)", (work.run_id,))
         work.cursor.execute("reset enable_hashjoin; reset enable_mergejoin")
         # All pairs of a first load are read by whoever reads any.
         work.refresh_statistics(BLOCKED, columns=("run_id", "rule_id"))
@@ -233,7 +232,8 @@ def pair_everything(work: Phase, rules: Rules, mark: int) -> "Candidates":
             members[rule_id] = Members(key[row], row)
         profile_keys, names = keys["profile_key"].to_numpy(), keys["name"].to_numpy()
         del keys
-        sharing = writer.submit(find_first_shared_values, work, many_names(members, names, rules.own))
+        large = many_names(members, names, rules.own)
+        sharing = writer.submit(find_shared_values, work, large, is_first=True)
         listing = writer.submit(list_own_pairs, work, mark)
         candidates = candidate_pairs(profile_keys, members, rules.limits)
         for writing in (storing, sharing, listing):
@@ -262,7 +262,7 @@ def pair_changes(work: Phase, rules: Rules, mark: int, few: bool) -> "tuple[Cand
     new = by_rule(keys)
     touched = pl.concat([new, dead]).select("rule_id", "key").unique()
     with ThreadPoolExecutor(1) as writer, connect() as connection, connection.cursor() as reader:
-        # While the keys are stored, what was there before this run is read.
+        # While keys are stored and values that strangers share are found, what was there before this run is read.
         storing = writer.submit(store_and_index_keys, work, keys)
         if few:
             prefer_lookups(reader)
@@ -270,17 +270,18 @@ def pair_changes(work: Phase, rules: Rules, mark: int, few: bool) -> "tuple[Cand
         changes = block_changes(new, dead, capped, rules.limits)
         members = read_members(reader, changes.filter(~pl.col("is_partial")))
         candidates = pairs_of_changes(members, new, dead, changes, rules.limits)
+        is_large = pl.col("profile_count").fill_null(0) >= MIN_NAMES
+        own = (
+            touched.filter(pl.col("rule_id").is_in(rules.own))
+            .join(candidates.sizes, on=["rule_id", "key"], how="left")
+            .select("rule_id", "key", is_large=is_large)
+        )
+        capping = writer.submit(store_capped, work, candidates, capped)
+        sharing = writer.submit(find_shared_values, work, own, is_first=False)
         withdrawn = no_longer_found(reader, rules, candidates, members, touched, dead["profile_key"])
         pairs = not_compared_yet(reader, candidates.pairs, keys["profile_key"])
-        storing.result()
-    is_large = pl.col("profile_count").fill_null(0) >= MIN_NAMES
-    give_touched(
-        work,
-        touched.filter(pl.col("rule_id").is_in(rules.own))
-        .join(candidates.sizes, on=["rule_id", "key"], how="left")
-        .select("rule_id", "key", is_large=is_large),
-    )
-    store_capped(work, candidates, capped)
+        for writing in (storing, capping, sharing):
+            writing.result()
     return replace(candidates, pairs=pairs), withdrawn
 
 
@@ -385,16 +386,21 @@ def index_keys(work: Phase, rule_ids: set[int]) -> None:
     work.cursor.execute("select staging.leave_key_indexes(%s::smallint[])", (sorted(rule_ids),))
 
 
-def find_first_shared_values(work: Phase, named: "pl.DataFrame") -> None:
-    """Find the values that strangers share, where none were found before; named: as many_names gives it."""
-    import polars as pl
+def find_shared_values(work: Phase, touched: "pl.DataFrame", *, is_first: bool) -> None:
+    """Find the values that strangers share in the touched blocks of own keys: rule_id, key, is_large.
 
-    give_touched(work, named.with_columns(is_large=pl.lit(True)))
-    work.cursor.execute("select staging.find_shared_values(%s, true)", (work.run_id,))
+    is_first: none were found before.
+    """
+    work.cursor.execute(
+        "create temp table touched_keys (rule_id smallint, key bigint, is_large boolean) on commit drop"
+    )
+    copy_in(work.cursor, "pg_temp.touched_keys", touched)
+    work.cursor.execute("analyze touched_keys")
+    work.cursor.execute("select staging.find_shared_values(%s, %s)", (work.run_id, is_first))
 
 
 def many_names(members: dict, names, own: list[int]) -> "pl.DataFrame":
-    """The blocks of own keys that have MIN_NAMES names: rule_id, key.
+    """The blocks of own keys that have MIN_NAMES names, as large ones: rule_id, key, is_large.
 
     names: the hash of the name of each row, 0 is none.
     """
@@ -411,16 +417,7 @@ def many_names(members: dict, names, own: list[int]) -> "pl.DataFrame":
             .filter(pl.col("name") >= MIN_NAMES)
             .select(pl.lit(rule_id, pl.Int16).alias("rule_id"), pl.col("key").cast(pl.Int64))
         )
-    return pl.concat(parts)
-
-
-def give_touched(work: Phase, touched: "pl.DataFrame") -> None:
-    """Tell find_shared_values the blocks to look at: rule_id, key, is_large."""
-    work.cursor.execute(
-        "create temp table touched_keys (rule_id smallint, key bigint, is_large boolean) on commit drop"
-    )
-    copy_in(work.cursor, "pg_temp.touched_keys", touched)
-    work.cursor.execute("analyze touched_keys")
+    return pl.concat(parts).with_columns(is_large=pl.lit(True))
 
 
 def store_capped(work: Phase, candidates: "Candidates", known: "pl.DataFrame | None" = None) -> None:
