@@ -15,6 +15,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable, Composed, Identifier
 
 from db.errors import ConfigurationError, MdmError, MissingError
+from db.one_ahead import OneAhead
 from db.settings import settings
 
 if TYPE_CHECKING:
@@ -327,7 +328,7 @@ def copy_in_parts(cursor: Cursor, table: str, parts: "Iterator[pl.DataFrame]") -
             yield part
 
     with ThreadPoolExecutor(1) as maker:
-        pieces = _OneAhead(maker, _encoded(counted(), _as_wanted(cursor, table, first)))
+        pieces = OneAhead(maker, _encoded(counted(), _as_wanted(cursor, table, first)))
         try:
             cursor.copy_expert(_copy_statement(table, first), _Stream(pieces), size=COPY_BYTES)
         except psycopg2.errors.QueryCanceled as error:
@@ -357,28 +358,6 @@ def _encoded(frames: "Iterable[pl.DataFrame]", wanted: "list[pl.Expr]") -> Itera
         for batch in rows.to_batches(max_chunksize=COPY_ROWS):
             yield encoder.write_batch(batch)
     yield encoder.finish()
-
-
-class _OneAhead:
-    """Parts, the next of which is made by a thread while one is used. error: what has gone wrong in making them."""
-
-    def __init__(self, maker: ThreadPoolExecutor, parts: Iterator[bytes]):
-        self.maker, self.parts, self.error = maker, parts, None
-        self.making = maker.submit(next, parts, None)
-
-    def __iter__(self) -> "_OneAhead":
-        return self
-
-    def __next__(self) -> bytes:
-        try:
-            part = self.making.result()
-        except Exception as error:
-            self.error = error
-            raise
-        if part is None:
-            raise StopIteration
-        self.making = self.maker.submit(next, self.parts, None)
-        return part
 
 
 def _as_wanted(cursor: Cursor, table: str, frame: "pl.DataFrame") -> "list[pl.Expr]":

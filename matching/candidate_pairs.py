@@ -9,12 +9,14 @@
    profiles there are, and not on the order in which they came.
 4. A pair that several rules find is one pair, with all of them.
 
-Memory: 13 bytes per member of a block, and per found pair 8 bytes for each rule that finds it, three times over
-while they are united.
+Memory: 13 bytes per member of a block, and per found pair 8 bytes for each rule that finds it, twice over while
+they are collected.
 """
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +27,8 @@ ANCHORS = 5
 WORKERS = 2
 # A found pair is one number: the rows of its sides, then the rule in so many bits.
 RULE_BITS = 5
+# Found pairs are united so many at a time: about as many as are sent at a time, while the next are united.
+PART = 1 << 14
 MEMBERS = {"rule_id": pl.Int16, "key": pl.Int64, "profile_key": pl.Int64}
 CAPPED = {
     "rule_id": pl.Int16,
@@ -49,21 +53,39 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True)
 class Candidates:
-    """pairs: left_profile_key, right_profile_key, rules, rule_id; in order of the keys.
+    """Candidate pairs, and what is known of the blocks they were found in.
 
+    coded: a number for each pair and rule that found it, in order; profile_keys: of the rows that stand in them.
     capped: the capped blocks among those looked at, as CAPPED, with example, a member, and is_afresh. sizes: as
     SIZES, the blocks looked at that have more than one member. found: rule_id -> pairs it found.
     """
 
-    pairs: pl.DataFrame
+    profile_keys: np.ndarray
+    coded: np.ndarray
     capped: pl.DataFrame
     sizes: pl.DataFrame
     found: dict[int, int]
 
-    def only_here(self) -> dict[int, int]:
-        """rule_id -> pairs that no other rule found."""
-        alone = self.pairs.filter(pl.col("rules").bitwise_count_ones() == 1)
-        return dict(alone["rule_id"].value_counts().iter_rows())
+    @cached_property
+    def pairs(self) -> pl.DataFrame:
+        """left_profile_key, right_profile_key, rules, rule_id; in order of the keys."""
+        return pl.concat([_unite(self.profile_keys, self.coded[:0]), *self.in_parts()])
+
+    def in_parts(self) -> Iterator[pl.DataFrame]:
+        """The pairs in parts, some PART of them each."""
+        start = 0
+        while start < len(self.coded):
+            last = self.coded[min(start + PART, len(self.coded)) - 1]
+            # Up to the last that is of the same pair.
+            end = int(np.searchsorted(self.coded, last | ((1 << RULE_BITS) - 1), side="right"))
+            yield _unite(self.profile_keys, self.coded[start:end])
+            start = end
+
+
+def of_one_rule(pairs: pl.DataFrame) -> dict[int, int]:
+    """rule_id -> pairs that no other rule found. pairs: rules, rule_id."""
+    alone = pairs.filter(pl.col("rules").bitwise_count_ones() == 1)
+    return dict(alone["rule_id"].value_counts().iter_rows())
 
 
 @dataclass(frozen=True)
@@ -213,21 +235,22 @@ def candidate_pairs(
             capped.append(made[1])
             sizes.append(made[2])
             counts[rule_id] = len(made[0])
-    every = np.concatenate([np.empty(0, dtype=np.int64), *found])
+    coded = np.concatenate([np.empty(0, dtype=np.int64), *found])
     found.clear()
+    coded.sort()
     return Candidates(
-        _unite(profile_keys, every),
+        profile_keys,
+        coded,
         pl.concat([pl.DataFrame(schema=CAPPED | {"example": pl.Int64, "is_afresh": pl.Boolean}), *capped]),
         pl.concat([pl.DataFrame(schema=SIZES), *sizes]),
         counts,
     )
 
 
-def _unite(profile_keys: np.ndarray, found: np.ndarray) -> pl.DataFrame:
+def _unite(profile_keys: np.ndarray, coded: np.ndarray) -> pl.DataFrame:
     """Each found pair once, with the bits of its rules and the first of them."""
-    found.sort()
-    rule = (found & ((1 << RULE_BITS) - 1)).astype(np.int8)
-    pair = found >> RULE_BITS
+    rule = (coded & ((1 << RULE_BITS) - 1)).astype(np.int8)
+    pair = coded >> RULE_BITS
     first = np.flatnonzero(_begins(pair))
     bits = np.left_shift(1, rule, dtype=np.int32)
     pair, size = pair[first], max(len(profile_keys), 1)

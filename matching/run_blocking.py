@@ -12,8 +12,9 @@ Usage: python matching/run_blocking.py
 
 import argparse
 import tomllib
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,6 @@ from psycopg2.sql import SQL, Composed, Identifier, Literal
 from db.errors import ConfigurationError, run_script
 from db.phase import Phase, phase
 from db.postgres import (
-    COPY_ROWS,
     array_text,
     build_left_indexes,
     bulk_load,
@@ -89,22 +89,24 @@ def block(work: Phase) -> None:
     is_first_load = is_empty(work.cursor, KEYS)
     with bulk_load(work.cursor, BLOCKED):
         if is_first_load:
-            candidates, withdrawn = pair_everything(work, rules, mark), None
+            candidates = pair_everything(work, rules, mark)
+            pairs, withdrawn = candidates.in_parts(), 0
         else:
             few = work.rows_in < FEW * estimated_rows(work.cursor, KEYS)
             if few:
                 prefer_lookups(work.cursor)
-            candidates, withdrawn = pair_changes(work, rules, mark, few)
+            candidates, *changes = pair_changes(work, rules, mark, few)
             list_own_pairs(work, mark)
-        list_pairs(work, candidates, withdrawn)
+            pairs, withdrawn = iter(changes), changes[1].height
+        only_here = list_pairs(work, pairs, withdrawn)
     if not is_first_load:
         work.cursor.execute("reset enable_hashjoin; reset enable_mergejoin")
         # All pairs of a first load are read by whoever reads any.
         work.refresh_statistics(BLOCKED, columns=("run_id", "rule_id"))
-    if withdrawn is not None and withdrawn.height:
+    if withdrawn:
         work.cursor.execute("select staging.unlist_unsupported_pairs(%s)", (work.run_id,))
     work.refresh_statistics(CAPPED_BLOCKS)
-    count_by_rule(work, candidates)
+    count_by_rule(work, candidates.found, only_here)
 
 
 def bring_in_rules(work: Phase) -> bool:
@@ -242,9 +244,11 @@ def pair_everything(work: Phase, rules: Rules, mark: int) -> "Candidates":
     return candidates
 
 
-def pair_changes(work: Phase, rules: Rules, mark: int, few: bool) -> "tuple[Candidates, pl.DataFrame]":
-    """The candidate pairs of the blocks that profiles came to or went from since the mark, and the compared pairs
-    that no rule finds any more, as pairs of rule -1.
+def pair_changes(
+    work: Phase, rules: Rules, mark: int, few: bool
+) -> "tuple[Candidates, pl.DataFrame, pl.DataFrame]":
+    """The candidates of the blocks that profiles came to or went from since the mark; the pairs that were not compared
+    yet; and the compared pairs that no rule finds any more, as pairs of rule -1.
 
     Memory: the members of these blocks, 40 bytes each.
     """
@@ -282,7 +286,7 @@ def pair_changes(work: Phase, rules: Rules, mark: int, few: bool) -> "tuple[Cand
         pairs = not_compared_yet(reader, candidates.pairs, keys["profile_key"])
         for writing in (storing, capping, sharing):
             writing.result()
-    return replace(candidates, pairs=pairs), withdrawn
+    return candidates, pairs, withdrawn
 
 
 def known_capped_blocks(cursor: Cursor, blocks: "pl.DataFrame") -> "pl.DataFrame":
@@ -508,29 +512,38 @@ def list_own_pairs(work: Phase, mark: int) -> None:
     run_file(work.cursor, HERE / "list_own_pairs.sql", {"run_id": work.run_id, "mark": mark})
 
 
-def list_pairs(work: Phase, candidates: "Candidates", withdrawn: "pl.DataFrame | None") -> None:
-    """List the pairs to compare, and those to withdraw."""
-    import polars as pl
+def list_pairs(work: Phase, parts: "Iterator[pl.DataFrame]", withdrawn: int) -> Counter[int]:
+    """List the pairs to compare, and those to withdraw; returns rule_id -> pairs that no other rule found.
 
-    pairs = candidates.pairs if withdrawn is None else pl.concat([candidates.pairs, withdrawn])
-    copy_in_parts(work.cursor, BLOCKED, pairs.with_columns(run_id=work.run_id).iter_slices(COPY_ROWS))
-    work.rows_out = candidates.pairs.height
+    Memory: two parts.
+    """
+    from matching.candidate_pairs import of_one_rule
+
+    only_here = Counter()
+
+    def rows() -> "Iterator[pl.DataFrame]":
+        for part in parts:
+            only_here.update(of_one_rule(part))
+            yield part.with_columns(run_id=work.run_id)
+
+    work.rows_out = copy_in_parts(work.cursor, BLOCKED, rows()) - withdrawn
+    return only_here
 
 
-def count_by_rule(work: Phase, candidates: "Candidates") -> None:
-    """Write staging.blocking_rule_metrics of this run, and what is capped onto the receipt."""
+def count_by_rule(work: Phase, found: dict[int, int], only_here: Counter[int]) -> None:
+    """Write staging.blocking_rule_metrics of this run, and what is capped onto the receipt. found, only_here: by
+    rule_id, the pairs it found, and those that no other did."""
     work.cursor.execute(
         "select blocking_rules.rule_id, rule_name, count(capped_blocks.key) from staging.blocking_rules "
         "left join staging.capped_blocks using (rule_id) group by rule_id, rule_name order by rule_id"
     )
     rules = work.cursor.fetchall()
-    only_here = candidates.only_here()
     execute_values(
         work.cursor,
         "insert into staging.blocking_rule_metrics (run_id, rule_id, rule_name, pair_count, only_here_count, "
         "capped_block_count) values %s",
         [
-            (work.run_id, rule_id, name, candidates.found.get(rule_id, 0), only_here.get(rule_id, 0), capped)
+            (work.run_id, rule_id, name, found.get(rule_id, 0), only_here[rule_id], capped)
             for rule_id, name, capped in rules
         ],
     )

@@ -17,6 +17,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
 from db.errors import run_script
+from db.one_ahead import OneAhead
 from db.phase import Phase, phase
 from db.postgres import bulk_load, connect, copy_in, copy_out, copy_out_numbers, is_empty, run_file
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 PROFILES = "staging.match_profiles"
 # Changed records that are taken at once.
-RANGE = 5_000_000
+RANGE = 3_000_000
 # From so many on the sources are read beside one another, by so many connections.
 MANY = 100_000
 READERS = 2
@@ -59,8 +60,8 @@ def main(argv: list[str] | None = None) -> int:
 def unite(work: Phase) -> None:
     """Count the changed records of every source in match_profiles.
 
-    Memory: what is matched of RANGE changed records, some 400 bytes each: more are taken by ranges of their profiles'
-    keys, which are hashes.
+    Memory: what is matched of twice RANGE changed records, some 400 bytes each: more are taken by ranges of their
+    profiles' keys, which are hashes, the next of which is read while one is counted.
     """
     work.cursor.execute("select staging_table from raw.sources order by source_system")
     marks = {table: work.mark(f"staging.{table}") for (table,) in work.cursor.fetchall()}
@@ -77,13 +78,12 @@ def unite(work: Phase) -> None:
     departures = read_departures(work, max(marks.values()))
     ranges = -(-work.rows_in // RANGE)
     bounds = [-(2**63) + place * 2**64 // ranges for place in range(ranges)] + [2**63]
-    with bulk_load(work.cursor, PROFILES, with_keys=True):
+    parts = [(least, most - 1) for least, most in pairwise(bounds)]
+    some = {table: marks[table] for table in changed if changed[table]}
+    with bulk_load(work.cursor, PROFILES, with_keys=True), ThreadPoolExecutor(1) as reader:
         is_first = is_empty(work.cursor, PROFILES)
-        for least, most in pairwise(bounds):
-            part = least, most - 1
-            arrived = read_all_arrivals(
-                work, {table: marks[table] for table in changed if changed[table]}, part
-            )
+        arrivals = OneAhead(reader, (read_all_arrivals(work, some, part) for part in parts))
+        for part, arrived in zip(parts, arrivals, strict=True):
             gone = departures.filter(pl.col("profile_key").is_between(*part))
             write_changes(work, profile_changes(pl.concat(arrived), gone), is_first)
     work.refresh_statistics(PROFILES)
