@@ -133,28 +133,28 @@ def _make_slice(work: Phase, chains: "Chains", slice_: dict[str, int], kinds: Ki
     members = _members(work.cursor, slice_)
     overrides = _overrides(work.cursor, slice_)
     standing = writing = aside.submit(_standing, work.cursor, slice_)
-    records = pl.concat([some.result() for some in every_record]) if every_record else _records(members)
+    records = [some.result() for some in every_record] if every_record else [_records(members)]
+    customer = pl.concat(some["record_key"] for some in records).to_frame()
     members = members.select("customer", "record_key")
-    records = records.join(members, on="record_key", how="left", maintain_order="left")
-    # A part's records are found without looking at all others again.
-    customer = records["customer"]
+    customer = customer.join(members, on="record_key", how="left", maintain_order="left")["customer"]
     by_customer = customer.arg_sort(nulls_last=True).head(len(customer) - customer.null_count())
-    whose = customer.gather(by_customer)
+    in_order = pl.DataFrame({"customer": customer.gather(by_customer), "row": by_customer})
     written = 0
     for first in range(slice_["first"], slice_["last"] + 1, PART):
+        mine = _of_part(in_order, first).sort("row")
+        of_part = _gather(records, mine["row"]).with_columns(mine["customer"])
         part = pl.col("customer").is_between(first, first + PART, closed="left")
-        start, end = whose.search_sorted(pl.Series([first, first + PART])).to_list()
-        of_part = records[by_customer[start:end].sort()]
         made_values, made_golden = survive(of_part, chains, overrides.filter(part))
         made_values = _with_kinds(made_values, kinds)
         customers, values, now = standing.result()
-        new_values, old_values = _difference(made_values, values.filter(part))
-        new_golden, old_golden = _difference(made_golden, customers.filter(part))
+        customers, values = _of_part(customers, first), _of_part(values, first)
+        new_values, old_values = _difference(made_values, values)
+        new_golden, old_golden = _difference(made_golden, customers)
         new_golden = new_golden.join(
             customers.select("customer", "created_at", "updated_at"), on="customer", maintain_order="left"
         ).with_columns(updated_at=pl.max_horizontal(pl.lit(now), pl.col("updated_at") + 1))
         written += pl.concat([new_golden["customer"], old_golden["customer"]]).n_unique()
-        ids = customers.filter(part).select("customer", uuid_bytes("global_customer_id"))
+        ids = customers.select("customer", uuid_bytes("global_customer_id"))
         new_values, new_golden = (
             new.join(ids, on="customer", maintain_order="left").with_columns(run_id=pl.lit(work.run_id))
             for new in (new_values, new_golden)
@@ -163,6 +163,25 @@ def _make_slice(work: Phase, chains: "Chains", slice_: dict[str, int], kinds: Ki
         writing = aside.submit(_write, work.cursor, old_values, new_values, old_golden, new_golden)
     writing.result()
     return written
+
+
+def _gather(frames: "list[pl.DataFrame]", rows: "pl.Series") -> "pl.DataFrame":
+    """Some rows, in their order, of frames that stand one below the other; each is in one piece, for of many pieces
+    a row is looked for in each."""
+    import polars as pl
+
+    found, first = [], 0
+    for frame in frames:
+        start, end = rows.to_numpy().searchsorted((first, first + frame.height))
+        found.append(frame[rows[start:end] - first])
+        first += frame.height
+    return pl.concat(found)
+
+
+def _of_part(rows: "pl.DataFrame", first: int) -> "pl.DataFrame":
+    """The rows of PART customers, found without looking at all others; the rows are in the order of customers."""
+    start, end = rows["customer"].to_numpy().searchsorted((first, first + PART))
+    return rows[start:end]
 
 
 def _is_most(cursor: Cursor, slice_: dict[str, int]) -> bool:
@@ -187,7 +206,7 @@ def _every_record(cursor: Cursor, aside: Executor) -> "list[Future[pl.DataFrame]
 
     def of_source(source_number: int) -> "pl.DataFrame":
         with connect() as connection:
-            return _copied_records(connection.cursor(), None, source_number)
+            return _copied_records(connection.cursor(), None, source_number).rechunk()
 
     cursor.execute("select source_number from raw.sources order by source_number")
     return [aside.submit(of_source, source_number) for (source_number,) in cursor.fetchall()]
@@ -250,7 +269,17 @@ def _standing(cursor: Cursor, slice_: dict[str, int]) -> "tuple[pl.DataFrame, pl
     values = (HERE / "standing_values.sql").read_text(encoding="utf-8")
     cursor.execute("select (date_part('epoch', now()) * 1e6)::bigint")
     (now,) = cursor.fetchone()
-    return copy_out(cursor, customers, golden, slice_), copy_out(cursor, values, value, slice_), now
+    return (
+        _in_order(copy_out(cursor, customers, golden, slice_)),
+        _in_order(copy_out(cursor, values, value, slice_)),
+        now,
+    )
+
+
+def _in_order(rows: "pl.DataFrame") -> "pl.DataFrame":
+    """The rows in the order of customers, in one piece."""
+    rows = rows.rechunk()
+    return rows if rows["customer"].is_sorted() else rows.sort("customer", maintain_order=True)
 
 
 def _kinds(cursor: Cursor) -> Kinds:
