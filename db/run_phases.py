@@ -11,6 +11,7 @@ Steps without a NUMBER stand before the run is opened, or after it is closed. A 
 beside those after it; the run ends when it has.
 """
 
+import ast
 import importlib
 import os
 import runpy
@@ -51,7 +52,8 @@ class Fork:
     code: its exit code, or 128 + its signal, once it is known.
     """
 
-    def __init__(self, command: str):
+    def __init__(self, command: str, *, has_time: bool = False):
+        """has_time: to load what the script imports once it has work."""
         self.script, *self.arguments = command.split()
         self.code: int | None = None
         sys.stdout.flush()
@@ -65,6 +67,8 @@ class Fork:
             os.close(self.tell)
             os.close(self.hear)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if has_time:
+                import_ahead(self.script)
             self._wait_and_run(told, says)
         os.close(told)
         os.close(says)
@@ -177,12 +181,20 @@ class Ahead:
         for number, _, command in later[len(self.forks) : AHEAD]:
             if number and not is_open:
                 break  # it would not have the connection that is kept for the run
-            self.forks.append(Fork(command))
+            self.forks.append(Fork(command, has_time=self.to_load is not None))
 
     def dismiss(self) -> None:
         """Let all end without a turn; the last first: each holds an end of the pipes of those made before it."""
         while self.forks:
             self.forks.pop().dismiss()
+
+
+def import_ahead(script: str) -> None:
+    """Import what a script does within its functions; what cannot be imported it will say itself."""
+    for node in ast.walk(ast.parse(Path(script).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.col_offset:
+            with suppress(ImportError):
+                importlib.import_module(node.module)
 
 
 def works_in_columns(command: str) -> bool:
