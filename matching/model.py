@@ -5,11 +5,12 @@ A model is a value: it is read from TOML once, replaced by training, and kept as
 identity.match_models.
 """
 
-import json
 import math
 import tomllib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import msgspec
 
 from matching.blocking import BlockingRule, read_blocking
 from matching.comparisons import ATTRIBUTES, TESTS
@@ -114,11 +115,7 @@ class Model:
         return chance, min(0.25, self.household * chance)
 
     def to_json(self) -> str:
-        def shallow(part: object) -> dict:
-            # Not dataclasses.asdict, which copies every frequency.
-            return {field.name: getattr(part, field.name) for field in fields(part)}
-
-        return json.dumps(self, default=shallow, ensure_ascii=False, sort_keys=True)
+        return msgspec.json.encode(self, order="sorted").decode()
 
     def decide(self, probability: float) -> str:
         if probability >= self.auto_merge:
@@ -235,23 +232,7 @@ def read_model(path: Path = DEFAULT_PATH) -> Model:
 
 def model_from_json(text: str) -> Model:
     """The model that `Model.to_json` wrote."""
-    stored = json.loads(text)
-    return Model(
-        **{
-            **stored,
-            "comparisons": tuple(
-                Comparison(
-                    **{**comparison, "levels": tuple(Level(**level) for level in comparison["levels"])}
-                )
-                for comparison in stored["comparisons"]
-            ),
-            "blocking": tuple(
-                BlockingRule(**{**rule, "key": tuple(rule["key"])}) for rule in stored["blocking"]
-            ),
-            "training": Training(**stored["training"]),
-            "notes": tuple(stored["notes"]),
-        }
-    )
+    return msgspec.json.decode(text, type=Model)
 
 
 __all__ = [
