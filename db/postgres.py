@@ -1,6 +1,7 @@
 """The door to PostgreSQL: connections, SQL files and COPY."""
 
 import io
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +27,9 @@ COPY_BYTES = 1 << 20
 COPY_ROWS = 1 << 13
 # How PostgreSQL writes a timestamptz.
 TIMESTAMP = "%Y-%m-%d %H:%M:%S%.f%#z"
-# The connection that is kept for the next who asks, while nobody has it.
+# Connections that are kept for the next who asks, while nobody has them. A fork has none unless it takes them over.
 _kept: list[Connection] = []
+os.register_at_fork(after_in_child=_kept.clear)
 # Tables that bulk_load has emptied in this transaction.
 _emptied: set[str] = set()
 
@@ -56,40 +58,46 @@ def connect() -> Iterator[Connection]:
                 connection.close()
 
 
-def keep_connection() -> None:
-    """Open a connection that `connect` gives to one after another, in this process and in those forked from it.
+def keep_connections(count: int) -> None:
+    """Open connections that `connect` gives to one after another, in this process and in those it hands them to.
 
-    PostgreSQL's process then knows the catalogs and has the pages mapped, which each new one would have to learn.
-    No two may have it at once: who forks sees to that. An encrypted one, whose state is in the process, is not kept.
+    PostgreSQL's processes then know the catalogs and have the pages mapped, which new ones would have to learn.
+    An encrypted connection, whose state is in the process, is not kept.
     """
-    with explained():
-        connection = _opened()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "select (select ssl from pg_stat_ssl where pid = pg_backend_pid()) "
-            "or (select encrypted from pg_stat_gssapi where pid = pg_backend_pid())"
-        )
-        (is_encrypted,) = cursor.fetchone()
-    connection.rollback()
-    if is_encrypted:
-        connection.close()
-    else:
+    for _ in range(count):
+        with explained():
+            connection = _opened()
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "select (select ssl from pg_stat_ssl where pid = pg_backend_pid()) "
+                "or (select encrypted from pg_stat_gssapi where pid = pg_backend_pid())"
+            )
+            (is_encrypted,) = cursor.fetchone()
+        connection.rollback()
+        if is_encrypted:
+            connection.close()
+            return
         _kept.append(connection)
 
 
-def drop_connection() -> None:
-    """Close the connection that is kept, if there is one, whatever a fork may be doing with it."""
+def kept_connections() -> tuple[Connection, ...]:
+    """The connections that are kept, for a fork to take over; who forks sees to it that no two use them at once."""
+    return tuple(_kept)
+
+
+def take_over(connections: tuple[Connection, ...]) -> None:
+    """Keep connections of the process that this one was forked from."""
+    _kept.extend(connections)
+
+
+def drop_connections() -> None:
+    """Close the connections that are kept, whatever a fork may be doing with them."""
     while _kept:
         _kept.pop().close()
 
 
-def forget_connection() -> None:
-    """Leave the connection that is kept to those whom this process was forked beside."""
-    _kept.clear()
-
-
 def _take_kept() -> Connection | None:
-    """The connection that is kept, as if it were new; None where there is none, or it is broken."""
+    """A connection that is kept, as if it were new; None where there is none, or it is broken."""
     if not _kept:
         return None
     connection = _kept.pop()

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from db.errors import run_script
 from db.phase import close_run, join_run, open_run
-from db.postgres import drop_connection, forget_connection, keep_connection
+from db.postgres import drop_connections, keep_connections, kept_connections, take_over
 from db.settings import settings
 
 # In the order in which the phases need them.
@@ -40,6 +40,8 @@ LIBRARIES = (
 )
 AHEAD = 2
 BESIDE = "+"
+# Kept for a run: a phase has one of its own, and many read by another.
+CONNECTIONS = 2
 BEGUN, HAS_WORK, ENDED = b".", b"+", b"="
 
 # A step: its number, its title, its script with the arguments.
@@ -59,6 +61,7 @@ class Fork:
         sys.stdout.flush()
         sys.stderr.flush()
         (told, self.tell), (self.hear, says) = os.pipe(), os.pipe()
+        kept = kept_connections()
         with warnings.catch_warnings():
             # Python warns of threads. Those of the libraries sleep: nothing is computed in this process.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -69,14 +72,14 @@ class Fork:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             if has_time:
                 import_ahead(self.script)
-            self._wait_and_run(told, says)
+            self._wait_and_run(told, says, kept)
         os.close(told)
         os.close(says)
 
     def begin(self, run_id: int, *, alone: bool = True) -> None:
         """Let it run its script, as part of a run if there is one open; returns when it does, or has been ended.
 
-        alone: nobody else is at work; it may have the connection that is kept.
+        alone: nobody else is at work; it may have the connections that are kept.
         """
         with suppress(BrokenPipeError):
             os.write(self.tell, b"%d %d" % (run_id, alone))
@@ -120,7 +123,7 @@ class Fork:
             self.code = code if code >= 0 else 128 - code
         return said if said != ENDED else b""
 
-    def _wait_and_run(self, told: int, says: int) -> None:
+    def _wait_and_run(self, told: int, says: int, kept: tuple) -> None:
         code = 1
         try:
             run = os.read(told, 32)
@@ -134,8 +137,8 @@ class Fork:
                     os.write(says, what)
 
             run_id, alone = map(int, run.split())
-            if not alone:
-                forget_connection()
+            if alone:
+                take_over(kept)
             join_run(run_id, lambda: say(HAS_WORK))
             sys.argv = [self.script, *self.arguments]
             if settings.mdm_quiet:
@@ -180,7 +183,7 @@ class Ahead:
     def _make_forks(self, later: list[Step], is_open: bool) -> None:
         for number, _, command in later[len(self.forks) : AHEAD]:
             if number and not is_open:
-                break  # it would not have the connection that is kept for the run
+                break  # it would not have the connections that are kept for the run
             self.forks.append(Fork(command, has_time=self.to_load is not None))
 
     def dismiss(self) -> None:
@@ -213,7 +216,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for place, (number, title, command) in enumerate(steps):
             if number and not run_id:
-                keep_connection()
+                keep_connections(CONNECTIONS)
                 run_id = open_run()
             working = ahead.next(command)
             if number == BESIDE:
@@ -238,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
         ahead.dismiss()
         for working in beside:
             working.stop()
-        drop_connection()
+        drop_connections()
         if run_id:
             close_run(run_id, "failed")
     return 0

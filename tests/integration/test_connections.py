@@ -7,7 +7,7 @@ import psycopg2
 import pytest
 
 from db import postgres
-from db.postgres import connect, drop_connection, forget_connection, keep_connection
+from db.postgres import connect, drop_connections, keep_connections, kept_connections, take_over
 from db.run_phases import Fork
 
 PROCESS = "select pg_backend_pid()"
@@ -16,9 +16,9 @@ PROCESS = "select pg_backend_pid()"
 @pytest.fixture
 def kept(database):
     """A connection is kept; its process."""
-    keep_connection()
+    keep_connections(1)
     yield process()
-    drop_connection()
+    drop_connections()
 
 
 def process() -> int:
@@ -54,6 +54,13 @@ def test_two_at_once_have_two(kept):
     with connect():
         assert process() != kept
     assert process() == kept
+    keep_connections(1)
+    with connect() as connection, connection.cursor() as cursor:
+        cursor.execute(PROCESS)
+        both = {cursor.fetchone()[0], process()}
+    assert len(both) == 2
+    assert kept in both
+    assert process() in both
 
 
 def test_after_an_error_it_is_there_with_nothing_done(kept, database):
@@ -86,17 +93,20 @@ def test_what_a_killed_fork_was_doing_is_undone(kept, tmp_path, database):
     )
     fork.begin(0)
     assert fork.end() == 128 + signal.SIGKILL
-    drop_connection()
+    drop_connections()
     assert process() != kept
     # Waits for the lock of the table's name, if it is held still.
     database.execute("create table public.half_done (number integer)")
 
 
-def test_who_leaves_it_to_others_does_not_close_it(kept):
+@pytest.mark.parametrize("takes_over", [True, False])
+def test_another_fork_has_it_only_if_it_takes_it_over(kept, takes_over):
+    connections = kept_connections()
     if (child := os.fork()) == 0:
-        forget_connection()
+        if takes_over:
+            take_over(connections)
         os._exit(int(process() == kept))
-    assert os.waitpid(child, 0)[1] == 0
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == takes_over
     assert process() == kept
 
 
@@ -107,6 +117,6 @@ def test_an_encrypted_one_is_not_kept(database, monkeypatch):
         "set search_path = pg_temp, pg_catalog"
     )
     monkeypatch.setattr(postgres, "_opened", lambda: connection)
-    keep_connection()
+    keep_connections(2)
     assert connection.closed
-    assert not postgres._kept
+    assert not kept_connections()
