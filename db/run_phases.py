@@ -70,9 +70,7 @@ class Fork:
             os.close(self.tell)
             os.close(self.hear)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            if has_time:
-                import_ahead(self.script)
-            self._wait_and_run(told, says, kept)
+            self._wait_and_run(told, says, kept, has_time)
         os.close(told)
         os.close(says)
 
@@ -123,9 +121,11 @@ class Fork:
             self.code = code if code >= 0 else 128 - code
         return said if said != ENDED else b""
 
-    def _wait_and_run(self, told: int, says: int, kept: tuple) -> None:
+    def _wait_and_run(self, told: int, says: int, kept: tuple, has_time: bool) -> None:
         code = 1
         try:
+            if has_time:
+                import_ahead(self.script)
             run = os.read(told, 32)
             if not run:
                 os._exit(0)
@@ -196,7 +196,7 @@ def import_ahead(script: str) -> None:
     """Import what a script does within its functions; what cannot be imported it will say itself."""
     for node in ast.walk(ast.parse(Path(script).read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.col_offset:
-            with suppress(ImportError):
+            with suppress(Exception):
                 importlib.import_module(node.module)
 
 

@@ -101,6 +101,19 @@ def test_libraries_are_loaded_once_there_is_work_for_who_needs_them(
     assert not ahead.forks
 
 
+@pytest.mark.parametrize("has_time", [True, False])
+def test_who_has_time_imports_ahead_what_its_functions_import(tmp_path, monkeypatch, has_time):
+    monkeypatch.delitem(sys.modules, "sched", raising=False)
+    path = tmp_path / "script.py"
+    path.write_text(
+        "import sys\ndef main():\n    from no_such_module import nothing\n    from sched import scheduler\n"
+        "sys.exit(7 if 'sched' in sys.modules else 0)"
+    )
+    started = Fork(str(path), has_time=has_time)
+    started.begin(0)
+    assert started.end() == (7 if has_time else 0)
+
+
 def test_who_was_ended_while_waiting_has_that_as_its_code(fork):
     started = fork("")
     os.kill(started.pid, signal.SIGKILL)
