@@ -28,15 +28,18 @@ from db.phase import close_run, join_run, open_run
 from db.postgres import drop_connections, keep_connections, kept_connections, take_over
 from db.settings import settings
 
-# In the order in which the phases need them.
+# In the order in which the phases need them; what takes long in parts, for who is told to begin waits for one.
 LIBRARIES = (
-    *("polars", "pyarrow", "pgpq", "phonenumbers", "nicknames", "rapidfuzz"),
-    *(
-        "numpy.ma",
-        "numpy.f2py",
-        "scipy.sparse",
-        "scipy.sparse.csgraph",
-    ),  # in parts: who is told to begin waits for one
+    "polars",
+    "pyarrow",
+    "pgpq",
+    "phonenumbers",
+    "nicknames",
+    "rapidfuzz",
+    "numpy.ma",
+    "numpy.f2py",
+    "scipy.sparse",
+    "scipy.sparse.csgraph",
 )
 AHEAD = 2
 BESIDE = "+"
@@ -112,16 +115,24 @@ class Fork:
 
     def _hear(self) -> bytes:
         """The next that it says, nothing at its end. It says its code itself: the process may take longer to go."""
-        said = os.read(self.hear, 1) if self.code is None else b""
+        if self.code is not None:
+            return b""
+        said = os.read(self.hear, 1)
         if said == ENDED:
             (self.code,) = os.read(self.hear, 1)
-        elif not said and self.code is None:
+            return b""
+        if not said:
             _, status = os.waitpid(self.pid, 0)
             code = os.waitstatus_to_exitcode(status)
             self.code = code if code >= 0 else 128 - code
-        return said if said != ENDED else b""
+        return said
 
     def _wait_and_run(self, told: int, says: int, kept: tuple, has_time: bool) -> None:
+        def say(what: bytes) -> None:
+            # Nobody may be there any more to hear it.
+            with suppress(BrokenPipeError):
+                os.write(says, what)
+
         code = 1
         try:
             if has_time:
@@ -130,12 +141,6 @@ class Fork:
             if not run:
                 os._exit(0)
             os.write(says, BEGUN)
-
-            def say(what: bytes) -> None:
-                # Nobody may be there any more to hear it.
-                with suppress(BrokenPipeError):
-                    os.write(says, what)
-
             run_id, alone = map(int, run.split())
             if alone:
                 take_over(kept)
@@ -193,11 +198,12 @@ class Ahead:
 
 
 def import_ahead(script: str) -> None:
-    """Import what a script does within its functions; what cannot be imported it will say itself."""
-    for node in ast.walk(ast.parse(Path(script).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.col_offset:
-            with suppress(Exception):
-                importlib.import_module(node.module)
+    """Import what a script imports within its functions. What is wrong with it, or with them, it will say itself."""
+    with suppress(Exception):
+        for node in ast.walk(ast.parse(Path(script).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.col_offset:
+                with suppress(Exception):
+                    importlib.import_module(node.module)
 
 
 def works_in_columns(command: str) -> bool:

@@ -133,7 +133,7 @@ def _make_slice(work: Phase, chains: "Chains", slice_: dict[str, int], kinds: Ki
     members = _members(work.cursor, slice_)
     overrides = _overrides(work.cursor, slice_)
     standing = writing = aside.submit(_standing, work.cursor, slice_)
-    records = [some.result() for some in every_record] if every_record else [_records(members)]
+    records = [some.result() for some in every_record] if every_record else _records(members)
     customer = pl.concat(some["record_key"] for some in records).to_frame()
     members = members.select("customer", "record_key")
     customer = customer.join(members, on="record_key", how="left", maintain_order="left")["customer"]
@@ -143,8 +143,7 @@ def _make_slice(work: Phase, chains: "Chains", slice_: dict[str, int], kinds: Ki
     for first in range(slice_["first"], slice_["last"] + 1, PART):
         mine = _of_part(in_order, first).sort("row")
         of_part = _gather(records, mine["row"]).with_columns(mine["customer"])
-        part = pl.col("customer").is_between(first, first + PART, closed="left")
-        made_values, made_golden = survive(of_part, chains, overrides.filter(part))
+        made_values, made_golden = survive(of_part, chains, _of_part(overrides, first))
         made_values = _with_kinds(made_values, kinds)
         customers, values, now = standing.result()
         customers, values = _of_part(customers, first), _of_part(values, first)
@@ -206,26 +205,25 @@ def _every_record(cursor: Cursor, aside: Executor) -> "list[Future[pl.DataFrame]
 
     def of_source(source_number: int) -> "pl.DataFrame":
         with connect() as connection:
-            return _copied_records(connection.cursor(), None, source_number).rechunk()
+            return _copied_records(connection.cursor(), None, source_number)
 
     cursor.execute("select source_number from raw.sources order by source_number")
     return [aside.submit(of_source, source_number) for (source_number,) in cursor.fetchall()]
 
 
-def _records(members: "pl.DataFrame") -> "pl.DataFrame":
+def _records(members: "pl.DataFrame") -> "list[pl.DataFrame]":
     """The records of the members, by a connection of their own: they are read beside what stands of them."""
-    import polars as pl
-
     asked = [
         (array_text(some["record_key"]), source_number)
         for (source_number,), of_source in members.partition_by("source_number", as_dict=True).items()
         for some in of_source.iter_slices(KEYS)
     ]
     with connect() as connection:
-        return pl.concat(_copied_records(connection.cursor(), *some) for some in asked or [("{}", 0)])
+        return [_copied_records(connection.cursor(), *some) for some in asked or [("{}", 0)]]
 
 
 def _copied_records(cursor: Cursor, record_keys: str | None, source_number: int = 0) -> "pl.DataFrame":
+    """The records of a source, 0 is any: those of these keys, or all; in one piece."""
     import polars as pl
 
     from gold.survivorship import ATTRIBUTES
@@ -233,23 +231,24 @@ def _copied_records(cursor: Cursor, record_keys: str | None, source_number: int 
     schema = {"record_key": pl.Int64, "event_ts": pl.Int64, "source_system": pl.String}
     schema |= dict.fromkeys(ATTRIBUTES, pl.String)
     query = (HERE / "customer_records.sql").read_text(encoding="utf-8")
-    return copy_out(cursor, query, schema, {"record_keys": record_keys, "source_number": source_number})
+    asked = {"record_keys": record_keys, "source_number": source_number}
+    return copy_out(cursor, query, schema, asked).rechunk()
 
 
 def _overrides(cursor: Cursor, slice_: dict[str, int]) -> "pl.DataFrame":
-    """The overrides that count for a slice."""
+    """The overrides that count for a slice, in the order of customers."""
     import polars as pl
 
     from gold.survivorship import ATTRIBUTES
 
     schema = {"attribute": pl.Enum(ATTRIBUTES), "value": pl.String, "made_at": pl.Int64}
     query = (HERE / "winning_overrides.sql").read_text(encoding="utf-8")
-    return copy_out(cursor, query, {"customer": pl.Int64} | schema, slice_)
+    return _in_order(copy_out(cursor, query, {"customer": pl.Int64} | schema, slice_))
 
 
 def _standing(cursor: Cursor, slice_: dict[str, int]) -> "tuple[pl.DataFrame, pl.DataFrame, int]":
-    """The customers of a slice with the golden records that stand, the values that stand, and the time of
-    this transaction. Times are in microseconds.
+    """The customers of a slice with the golden records that stand, the values that stand, both in the order of
+    customers, and the time of this transaction. Times are in microseconds.
     """
     import polars as pl
 

@@ -95,9 +95,9 @@ def block(work: Phase) -> None:
             few = work.rows_in < FEW * estimated_rows(work.cursor, KEYS)
             if few:
                 prefer_lookups(work.cursor)
-            candidates, *changes = pair_changes(work, rules, mark, few)
+            candidates, new, gone = pair_changes(work, rules, mark, few)
             list_own_pairs(work, mark)
-            pairs, withdrawn = iter(changes), changes[1].height
+            pairs, withdrawn = iter((new, gone)), gone.height
         only_here = list_pairs(work, pairs, withdrawn)
     if not is_first_load:
         work.cursor.execute("reset enable_hashjoin; reset enable_mergejoin")

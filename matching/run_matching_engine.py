@@ -19,6 +19,7 @@ from psycopg2.sql import SQL, Literal
 
 from db.errors import ConfigurationError, run_script
 from db.lake import Lake
+from db.one_ahead import OneAhead
 from db.phase import Phase, phase
 from db.postgres import (
     build_left_indexes,
@@ -102,14 +103,13 @@ def match(work: Phase, retrain: bool = False) -> None:
     else:
         model, compared, frequencies = current_version(work, profiles, pairs, junk)
     with ThreadPoolExecutor(1) as scorer, ThreadPoolExecutor(1) as aside:
-        batches = scored_batches(model, compared, frequencies, pairs.rules, work.run_id)
         # The first one is scored while the version is stored.
-        scoring = scorer.submit(next, batches)
+        batches = OneAhead(scorer, scored_batches(model, compared, frequencies, pairs.rules, work.run_id))
         drawing = aside.submit(int)
         if reason is not None:
             store_version(work, model, reason, len(pairs.rules))
             drawing = aside.submit(draw_weights, model, work.detail["model_version"], work.run_id)
-        store_pairs(work, scorer, scoring, batches, len(pairs.rules), afresh=reason is not None)
+        store_pairs(work, batches, len(pairs.rules))
         drawing.result()
     if reason is None:
         work.refresh_statistics(COMPARED, columns=PLANNED)
@@ -321,8 +321,8 @@ def scored_batches(model, compared, frequencies, rules, run_id: int):
         )
 
 
-def store_pairs(work: Phase, scorer, scoring, batches, pair_count: int, afresh: bool) -> None:
-    """Store scored pairs, each batch while the scorer scores the next; scoring: the first one, under way.
+def store_pairs(work: Phase, batches: OneAhead, pair_count: int) -> None:
+    """Store scored pairs, as scored_batches gives them: each batch while the next one is scored.
 
     Memory: the profiles' values, per pair its keys and levels, and two batches of BATCH_PAIRS scored pairs.
     """
@@ -336,10 +336,7 @@ def store_pairs(work: Phase, scorer, scoring, batches, pair_count: int, afresh: 
     ):
 
         def rows_of_batches():
-            under_way = scoring
-            while batch := under_way.result():
-                under_way = scorer.submit(next, batches, None)
-                rows, counts, of_batch = batch
+            for rows, counts, of_batch in batches:
                 for decision, count in counts.items():
                     decisions[decision] = decisions.get(decision, 0) + count
                 levels.append(of_batch)

@@ -82,6 +82,7 @@ def unite(work: Phase) -> None:
     some = {table: marks[table] for table in changed if changed[table]}
     with bulk_load(work.cursor, PROFILES, with_keys=True), ThreadPoolExecutor(1) as reader:
         is_first = is_empty(work.cursor, PROFILES)
+        # Few are read by the phase's own cursor, but are one part: nobody else is at it meanwhile.
         arrivals = OneAhead(reader, (read_all_arrivals(work, some, part) for part in parts))
         for part, arrived in zip(parts, arrivals, strict=True):
             gone = departures.filter(pl.col("profile_key").is_between(*part))
