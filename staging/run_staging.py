@@ -88,14 +88,17 @@ def stage_all(work: Phase) -> None:
         work.skip("no new rows in raw")
         return
     work.has_work()
+    line_count = sum(rows for _, objects in jobs for _, rows in objects)
     with (
-        work.progress(sum(rows for _, objects in jobs for _, rows in objects)) as bar,
+        work.progress(line_count) as bar,
         connect() as connection,
         connection.cursor() as reader,
         ThreadPoolExecutor(1) as reading,
         ThreadPoolExecutor(CLEANERS) as cleaning,
     ):
-        parts = cleaned_parts(read_batches(reader, jobs), reading, cleaning)
+        # One batch has all cores for itself.
+        threads = CLEANERS if line_count <= BATCH_ROWS else 1
+        parts = cleaned_parts(read_batches(reader, jobs), reading, cleaning, threads)
         for table, parts_of_source in groupby(parts, key=lambda part: part.table):
             # The keys of one table are made while the next source is being cleaned.
             with bulk_load(work.cursor, table, with_keys=True):
@@ -198,9 +201,9 @@ def read_payloads(reader: Cursor, source: dict, lines: "pl.DataFrame") -> "Deliv
 
 
 def cleaned_parts(
-    batches: Iterator[list["Delivered"]], reading: Executor, cleaning: Executor
+    batches: Iterator[list["Delivered"]], reading: Executor, cleaning: Executor, threads: int
 ) -> Iterator[Part]:
-    """The batches cleaned, in their order, while the next ones are read and cleaned beside."""
+    """The batches cleaned, in their order, while the next ones are read and cleaned beside. threads: of each."""
     from staging.source_records import clean_records
 
     region, today = settings.mdm_default_region, datetime.now(UTC).date()
@@ -210,7 +213,9 @@ def cleaned_parts(
         return [
             Part(f"staging.{source['staging_table']}", delivered.lines.height, records)
             for delivered, (source, records) in zip(
-                batch, clean_records(batch, region=region, today=today) if batch else [], strict=True
+                batch,
+                clean_records(batch, region=region, today=today, threads=threads) if batch else [],
+                strict=True,
             )
         ]
 

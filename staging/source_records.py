@@ -5,6 +5,7 @@ are cleaned together: normalisers have their price per call, and what several so
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from operator import attrgetter
@@ -47,6 +48,17 @@ COLUMNS = {
     "issues": pl.String,
 }
 NAME_PARTS = ("name", "given_name", "family_name")
+# Of each attribute, the columns that its normaliser's results become.
+SETTLED = {
+    "email": {"email": "email", "email_mailbox": "mailbox"},
+    "phone": {"phone": "phone"},
+    "name": {"name": "name", "given_name": "given_name", "family_name": "family_name"},
+    "birth_date": {"birth_date": "birth_date"},
+    "address": {"address_key": "address"},
+    "city": {"city_key": "city"},
+    "postal_code": {"postal_code": "postal_code"},
+    "national_id": {"national_id": "national_id"},
+}
 
 
 @dataclass(frozen=True)
@@ -63,10 +75,13 @@ class Delivered:
     payloads: bytes
 
 
-def clean_records(batch: list[Delivered], *, region: str, today: date) -> list[tuple[dict, pl.DataFrame]]:
+def clean_records(
+    batch: list[Delivered], *, region: str, today: date, threads: int = 1
+) -> list[tuple[dict, pl.DataFrame]]:
     """The source records whose latest version is in the batch, source by source, with the columns COLUMNS.
 
-    region: the country of phone numbers without a country code, of sources that name none.
+    region: the country of phone numbers without a country code, of sources that name none. threads: how many
+    attributes are cleaned at a time.
     """
     given = pl.concat(
         [given_values(delivered).with_columns(source=pl.lit(i)) for i, delivered in enumerate(batch)],
@@ -75,53 +90,49 @@ def clean_records(batch: list[Delivered], *, region: str, today: date) -> list[t
     sources = [delivered.source for delivered in batch]
     regions = [source["region"] or region for source in sources]
     day_first = [source["day_first"] for source in sources]
+    names = given.select(
+        pl.col(part) if part in given.columns else pl.lit(None, pl.String).alias(part) for part in NAME_PARTS
+    )
+
+    def read_date(values: pl.Series, day_first: bool) -> pl.DataFrame:
+        return normalize_date(values, today=today, day_first=day_first)
+
+    # Those that take longest first.
+    ways: dict[str, Callable[[pl.Series], pl.DataFrame]] = {
+        "name": lambda _: normalize_name(*names.get_columns()),
+        "phone": lambda phones: by_setting(normalize_phone, phones, given["source"], regions),
+        "email": normalize_email,
+        "address": normalize_address,
+        "city": normalize_city,
+        "postal_code": normalize_postal_code,
+        "birth_date": lambda dates: by_setting(read_date, dates, given["source"], day_first),
+        "national_id": normalize_national_id,
+    }
+    values = {attribute: given[attribute] for attribute in ways if attribute in given.columns}
+    if any(part in given.columns for part in NAME_PARTS):
+        values["name"] = full_names(names)
+    with ThreadPoolExecutor(threads) as pool:
+        made = {
+            attribute: pool.submit(way, values[attribute])
+            for attribute, way in ways.items()
+            if attribute in values
+        }
     settled: dict[str, pl.Series] = {}
     faults: dict[str, tuple[pl.Series, pl.Series]] = {}
-
-    def settle(attribute: str, values: pl.Series, results: pl.DataFrame, **columns: str) -> None:
-        faults[attribute] = values, results["reason"]
-        settled.update({column: results[result] for column, result in columns.items()})
-
-    if (emails := given.get_column("email", default=None)) is not None:
-        addresses = normalize_email(emails).with_columns(
-            mailbox=pl.when(pl.col("mailbox") != pl.col("email")).then("mailbox")
-        )
-        settle("email", emails, addresses, email="email", email_mailbox="mailbox")
-    if (phones := given.get_column("phone", default=None)) is not None:
-        settle("phone", phones, by_setting(normalize_phone, phones, given["source"], regions), phone="phone")
-    if any(part in given.columns for part in NAME_PARTS):
-        names = given.select(
-            pl.col(part) if part in given.columns else pl.lit(None, pl.String).alias(part)
-            for part in NAME_PARTS
-        )
-        settle(
-            "name",
-            full_names(names),
-            normalize_name(*names.get_columns()),
-            name="name",
-            given_name="given_name",
-            family_name="family_name",
-        )
-    if (dates := given.get_column("birth_date", default=None)) is not None:
-
-        def read_date(values: pl.Series, day_first: bool) -> pl.DataFrame:
-            return normalize_date(values, today=today, day_first=day_first)
-
-        birth_dates = by_setting(read_date, dates, given["source"], day_first)
-        settle("birth_date", dates, birth_dates, birth_date="birth_date")
-    if (addresses := given.get_column("address", default=None)) is not None:
-        settle("address", addresses, normalize_address(addresses), address_key="address")
-        settled["address"] = shown(addresses, settled["address_key"])
-    if (cities := given.get_column("city", default=None)) is not None:
-        settle("city", cities, normalize_city(cities), city_key="city")
-        settled["city"] = shown(cities, settled["city_key"])
-    if (codes := given.get_column("postal_code", default=None)) is not None:
-        settle("postal_code", codes, normalize_postal_code(codes), postal_code="postal_code")
-    if (ids := given.get_column("national_id", default=None)) is not None:
-        settle("national_id", ids, normalize_national_id(ids), national_id="national_id")
+    for attribute, columns in SETTLED.items():
+        if attribute in made:
+            results = made[attribute].result()
+            settled |= {column: results[result] for column, result in columns.items()}
+            faults[attribute] = values[attribute], results["reason"]
+    if "email" in made:
+        is_same = settled["email_mailbox"].eq_missing(settled["email"])
+        settled["email_mailbox"] = settled["email_mailbox"].set(is_same, None)
+    for attribute in ("address", "city"):
+        if attribute in made:
+            settled[attribute] = shown(values[attribute], settled[f"{attribute}_key"])
     settled["issues"] = issues_of(faults, given.height)
 
-    records = given.with_columns(values.alias(column) for column, values in settled.items())
+    records = given.with_columns(column.alias(name) for name, column in settled.items())
     records = records.select(
         "source",
         *(
