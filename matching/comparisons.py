@@ -74,18 +74,12 @@ class Values:
 
 def number_values(columns: list[pl.Series]) -> tuple[Values, list[np.ndarray]]:
     """The distinct values of some columns together, and each column as numbers into them (-1 for null)."""
-    strings = [column.cast(pl.String) for column in columns]
-    distinct = pl.concat([column.rename("") for column in strings]).drop_nulls().unique(maintain_order=True)
-    if len(distinct) == 0:
-        return Values(distinct), [np.full(len(column), MISSING, dtype=np.int32) for column in strings]
-    numbers = distinct.alias("value").to_frame().with_row_index("number")
-    codes = [
-        column.alias("value")
-        .to_frame()
-        .join(numbers, on="value", how="left", maintain_order="left")["number"]
-        for column in strings
-    ]
-    return Values(distinct), [column.cast(pl.Int32).fill_null(MISSING).to_numpy() for column in codes]
+    together = columns[0] if len(columns) == 1 else pl.concat([column.rename("") for column in columns])
+    # In the order in which they come; polars' own way takes twice the time.
+    encoded = together.cast(pl.String).rechunk().to_arrow().dictionary_encode()
+    codes = pl.Series(encoded.indices).fill_null(MISSING).to_numpy()
+    ends = np.cumsum([len(column) for column in columns])
+    return Values(pl.Series(encoded.dictionary, dtype=pl.String)), np.split(codes, ends[:-1])
 
 
 class NumberedProfiles:
@@ -196,7 +190,7 @@ class PairBatch:
 
     def _plain(self, attribute: str) -> tuple[np.ndarray, np.ndarray]:
         codes = self.profiles.codes[attribute]
-        return codes[self.rows[0]], codes[self.rows[1]]
+        return codes.take(self.rows[0]), codes.take(self.rows[1])
 
     def _cities(self) -> tuple[np.ndarray, np.ndarray]:
         left, right = self._plain("city")
@@ -442,8 +436,8 @@ def _can_be_similar(values: Values, left: np.ndarray, right: np.ndarray, at_leas
     m matches; and the common beginning adds at most 4 times a tenth of what is missing to 1.
     """
     held, size = values.derived(letters_of), values.derived(packed_lengths)
-    one, other = held[left], held[right]
-    one_size, other_size = size[left], size[right]
+    one, other = held.take(left), held.take(right)
+    one_size, other_size = size.take(left), size.take(right)
     matches = np.minimum(
         one_size - np.bitwise_count(one & ~other), other_size - np.bitwise_count(other & ~one)
     )
@@ -455,9 +449,9 @@ def _can_be_similar(values: Values, left: np.ndarray, right: np.ndarray, at_leas
 def within_one_edit(values: Values, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Which pairs of value numbers are one edit apart (optimal string alignment)."""
     size, held = values.derived(lengths), values.derived(letters_of)
-    possible = np.abs(size[left] - size[right]) <= 1
+    possible = np.abs(size.take(left) - size.take(right)) <= 1
     # One edit takes away at most one kind of character, and adds at most one.
-    possible &= np.bitwise_count(held[left] ^ held[right]) <= 2
+    possible &= np.bitwise_count(held.take(left) ^ held.take(right)) <= 2
     rows = np.flatnonzero(possible)
     possible[rows] = similarity(values.texts(left[rows]), values.texts(right[rows]), OSA.distance, 1) <= 1
     return possible
@@ -473,7 +467,7 @@ def numbers_of(values: Values, wanted: pl.Series) -> np.ndarray:
 def shares_letter(values: Values, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """A cheap filter: which pairs begin with the same letter."""
     letters = values.derived(first_letters)
-    return letters[left] == letters[right]
+    return letters.take(left) == letters.take(right)
 
 
 @cache
@@ -767,14 +761,14 @@ def compare(batch: PairBatch, comparisons) -> dict[str, np.ndarray]:
         for place, declared in enumerate(comparison.levels):
             if declared.test in ASKED_FIRST:
                 holds = TESTS[declared.test](batch, comparison.name, open_rows, declared.at_least)
-                level[open_rows[holds]] = top - place
-                open_rows = open_rows[~holds]
+                level[open_rows.compress(holds)] = top - place
+                open_rows = open_rows.compress(~holds)
         for place, declared in enumerate(comparison.levels[:-1]):
             if not len(open_rows):
                 break
             holds = TESTS[declared.test](batch, comparison.name, open_rows, declared.at_least)
-            level[open_rows[holds]] = top - place
-            open_rows = open_rows[~holds]
+            level[open_rows.compress(holds)] = top - place
+            open_rows = open_rows.compress(~holds)
         levels[comparison.name] = level
     return levels
 

@@ -491,7 +491,7 @@ class Outcomes:
             rows = np.flatnonzero(level == number)
             left, right = self.compared.sides(column, rows + part.start)
             # Of two values the more frequent one.
-            outcome[rows] = first + np.minimum(powers[left], powers[right])
+            outcome[rows] = first + np.minimum(powers.take(left), powers.take(right))
         return outcome
 
 
