@@ -3,10 +3,6 @@ select
     candidates.left_profile_key,
     candidates.right_profile_key,
     candidates.match_weight,
-    case candidates.match_decision
-        when 'AUTO_MERGE' then 2
-        when 'FLAG_REVIEW' then 1
-        else 0
-    end::smallint as decision
+    candidates.decision
 from {candidates} as candidates
 where candidates.rules >= 0 and {which}

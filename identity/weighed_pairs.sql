@@ -14,9 +14,7 @@ select
 from staging.compared_pairs as candidates
 cross join
     lateral (
-        select
-            candidates.match_decision = 'AUTO_MERGE'
-            or (%(merge_flagged)s and candidates.match_decision = 'FLAG_REVIEW') as is_merging
+        select candidates.decision >= case when %(merge_flagged)s then 1 else 2 end as is_merging
     ) as decided
 where
     candidates.run_id > %(mark)s

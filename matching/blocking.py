@@ -30,6 +30,8 @@ FUNCTIONS = {
     "month_day": False,
     "area": False,
 }
+# A pair keeps its rules as bits of one integer.
+MOST_RULES = 31
 TERM = re.compile(r"(?:(?P<function>\w+)\()?(?P<column>\w+)(?:, *(?P<length>\d+))?(?(function)\))")
 
 
@@ -83,6 +85,8 @@ def read_blocking(tables: list[dict]) -> tuple[BlockingRule, ...]:
         rules.append(BlockingRule(name, tuple(table["key"]), table["limit"], table.get("give_up")))
     if len({rule.name for rule in rules}) != len(rules):
         raise ValueError("[[blocking]]: two rules have the same name")
-    if len(rules) > 31:
-        raise ValueError("[[blocking]]: at most 31 rules (a pair keeps its rules as bits of one integer)")
+    if len(rules) > MOST_RULES:
+        raise ValueError(
+            f"[[blocking]]: at most {MOST_RULES} rules (a pair keeps its rules as bits of one integer)"
+        )
     return tuple(rules)

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from psycopg2.extras import Json
+from psycopg2.extras import Json, execute_values
 from psycopg2.sql import SQL, Literal
 
 from db.errors import ConfigurationError, run_script
@@ -47,7 +47,7 @@ PACKED = (
     ("city", "postal_code", "national_id"),
 )
 # The columns of it that queries ask for.
-PLANNED = ("left_profile_key", "right_profile_key", "run_id", "match_weight", "match_decision", "rules")
+PLANNED = ("left_profile_key", "right_profile_key", "run_id", "match_weight", "decision", "rules")
 # Of one attribute, in log2; no value is rare enough to weigh more.
 MOST_WEIGHT = 65
 
@@ -304,21 +304,17 @@ def current_version(work: Phase, profiles, pairs, junk: dict[str, list[str]]):
 
 
 def scored_batches(model, compared, frequencies, rules, run_id: int):
-    """The pairs in batches of BATCH_PAIRS: as rows of staging.compared_pairs, with how many there are by decision, and
-    how those that merge spread over levels. rules: of each pair.
+    """The pairs in batches of BATCH_PAIRS: as rows of staging.compared_pairs, counted by score, and how those that
+    merge spread over levels. rules: of each pair.
     """
     from matching.drift import match_levels
-    from matching.scoring import score_in_parts
+    from matching.scoring import count_scores, score_in_parts
 
     done = 0
     for scored in score_in_parts(compared, model, model.profiles, BATCH_PAIRS, frequencies):
         rows = candidate_rows(scored, rules[done : done + scored.height], model, run_id)
         done += scored.height
-        yield (
-            rows,
-            dict(scored["decision"].value_counts().iter_rows()),
-            match_levels(scored, model.comparisons),
-        )
+        yield rows, count_scores(scored, rows["rules"]), match_levels(scored, model.comparisons)
 
 
 def store_pairs(work: Phase, batches: OneAhead, pair_count: int) -> None:
@@ -327,27 +323,48 @@ def store_pairs(work: Phase, batches: OneAhead, pair_count: int) -> None:
     Memory: the profiles' values, per pair its keys and levels, and two batches of BATCH_PAIRS scored pairs.
     """
     from matching.drift import add_levels
+    from matching.scoring import DECISIONS
 
-    decisions: dict[str, int] = {}
-    levels = []
+    counts, levels = [], []
     with (
         bulk_load(work.cursor, COMPARED, leaves=LEFT_INDEXES),
         work.progress(pair_count, "pairs") as bar,
     ):
 
         def rows_of_batches():
-            for rows, counts, of_batch in batches:
-                for decision, count in counts.items():
-                    decisions[decision] = decisions.get(decision, 0) + count
+            for rows, by_score, of_batch in batches:
+                counts.append(by_score)
                 levels.append(of_batch)
                 yield rows
                 bar.update(rows.height)
 
         copy_in_parts(work.cursor, COMPARED, rows_of_batches())
     work.rows_out = pair_count
-    for decision in ("AUTO_MERGE", "FLAG_REVIEW", "REJECT"):
-        work.detail[decision] = decisions.get(decision, 0)
+    by_score = sum(counts)
+    for decision, count in reversed(list(zip(DECISIONS.categories, by_score.sum(axis=(0, 2)), strict=True))):
+        work.detail[decision] = int(count)
     work.detail["match_levels"] = add_levels(levels)
+    store_counts(work, by_score)
+
+
+def store_counts(work: Phase, by_score) -> None:
+    """Store how many pairs of two profiles were compared: by_score as count_scores gives it."""
+    from numpy import ndenumerate
+
+    from matching.scoring import DECISIONS, TWENTIETHS
+
+    by_score[0] = 0  # a profile with itself
+    execute_values(
+        work.cursor,
+        "insert into staging.compared_pair_counts as known values %s "
+        "on conflict (run_id, rule_id, match_decision, score_from) do update "
+        "set pair_count = known.pair_count + excluded.pair_count",
+        [
+            (work.run_id, rule_id, DECISIONS.categories[decision], 100 // TWENTIETHS * place, int(count))
+            for (rule_id, decision, place), count in ndenumerate(by_score)
+            if count
+        ],
+    )
 
 
 def remove_former(work: Phase, pairs) -> None:
@@ -372,7 +389,7 @@ def candidate_rows(scored, rules, model, run_id: int):
         *(packed_comparisons(names, model) for names in PACKED),
         pl.lit(run_id, pl.Int32).alias("run_id"),
         pl.col("match_weight").cast(pl.Float32),
-        pl.col("decision").cast(pl.String).alias("match_decision"),
+        pl.col("decision").to_physical().cast(pl.Int16),
         pl.Series("rules", rules),
     )
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from matching.blocking import MOST_RULES
 from matching.comparisons import (
     WORKERS,
     ComparedPairs,
@@ -32,6 +33,8 @@ from matching.model import Comparison, Level, Model
 DECISIONS = pl.Enum(["REJECT", "FLAG_REVIEW", "AUTO_MERGE"])
 # Beyond this the probability is 1 in any reading; it keeps powers of two finite.
 MAX_WEIGHT = 100.0
+# Scores from 0 to 100 are counted in so many classes.
+TWENTIETHS = 20
 
 
 def frequency_units(test: str, values: Values) -> tuple[Values, np.ndarray | None, str]:
@@ -108,7 +111,7 @@ class Frequencies:
         more frequent value where both sides differ."""
         column, frequency = self.of_values(comparison, level)
         left, right = compared.sides(column, rows)
-        return np.maximum(frequency[left], frequency[right])
+        return np.maximum(frequency.take(left), frequency.take(right))
 
 
 def pair_weights(
@@ -121,7 +124,7 @@ def pair_weights(
     """
     level = compared.levels[comparison.name][part]
     fixed = np.array([declared.weight for declared in reversed(comparison.levels)] + [0.0], dtype=np.float32)
-    weights = fixed[level]  # level -1 takes the last entry, 0
+    weights = fixed.take(level)  # level -1 takes the last entry, 0
     if comparison.rare_frequency is None:
         return weights
     most = np.full(len(level), np.inf, dtype=np.float32)
@@ -136,10 +139,11 @@ def pair_weights(
         frequency = frequencies.shared(compared, comparison, declared, rows + part.start)
         by_frequency = np.maximum(np.log2(declared.m / frequency), fixed[0]).astype(np.float32)
         by_frequency = np.maximum(by_frequency, (by_frequency + fixed[number - 1]) / 2)
-        own = level[rows] == number
-        weights[rows[own]] = np.minimum(by_frequency[own], most[rows[own]])
-        most[rows] = np.minimum(by_frequency, most[rows])
-        weights[rows[~own]] = np.minimum(weights[rows[~own]], most[rows[~own]])
+        own = level.take(rows) == number
+        before = most.take(rows)
+        most[rows] = least = np.minimum(by_frequency, before)
+        # Of a weaker level no more than of any stronger one.
+        weights[rows] = np.where(own, least, np.minimum(weights.take(rows), least))
     return weights
 
 
@@ -233,3 +237,18 @@ def score_in_parts(
                 "decision": pl.Series(decision, dtype=pl.UInt8).cat.to(DECISIONS),
             }
         )
+
+
+def count_scores(scored: pl.DataFrame, rules: pl.Series) -> np.ndarray:
+    """How many of scored pairs there are by first rule (0: of a profile with itself), decision and twentieth of
+    the score: an array of MOST_RULES + 1 by DECISIONS by TWENTIETHS.
+
+    scored: as `score` gives it. rules: of each pair, bit n - 1 for rule n.
+    """
+    shape = MOST_RULES + 1, len(DECISIONS.categories), TWENTIETHS
+    bits = rules.to_numpy()
+    rule = np.where(bits > 0, np.bitwise_count((bits & -bits) - 1) + np.uint8(1), 0)
+    decision = scored["decision"].to_physical().to_numpy()
+    twentieth = (scored["confidence"].to_numpy() * (TWENTIETHS / 100)).astype(np.int64)
+    place = np.ravel_multi_index((rule, decision, np.minimum(twentieth, TWENTIETHS - 1)), shape)
+    return np.bincount(place, minlength=np.prod(shape)).reshape(shape)

@@ -4,7 +4,7 @@ set
     run_id = %(run_id)s,
     rules = -1,
     match_weight = -100,
-    match_decision = 'REJECT'
+    decision = 0
 from staging.identity_match_candidates_blocked as blocked
 where
     blocked.run_id > %(mark)s

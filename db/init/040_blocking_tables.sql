@@ -143,16 +143,38 @@ create table if not exists staging.compared_pairs (
     city_postal_code_national_id bigint not null,
     run_id integer not null,
     match_weight real not null check (match_weight between -100 and 100),
-    match_decision identity.match_decision not null,
+    decision smallint not null check (decision between 0 and 2),
     rules integer not null,
     check (left_profile_key <= right_profile_key)
 );
+-- The decision once was an enumeration, which takes longer to write. What shows it is made again below and in
+-- 080_quality.sql.
+do $migration$
+begin
+    if not exists (
+        select from pg_attribute
+        where attrelid = 'staging.compared_pairs'::regclass and attname = 'match_decision'
+    ) then
+        return;
+    end if;
+    drop view if exists gold.steward_review_queue, identity.match_links, staging.identity_match_candidates;
+    drop index if exists staging.compared_pairs_flagged;
+    alter table staging.compared_pairs alter column match_decision type smallint
+    using case match_decision when 'AUTO_MERGE' then 2 when 'FLAG_REVIEW' then 1 else 0 end;
+    alter table staging.compared_pairs rename column match_decision to decision;
+    alter table staging.compared_pairs
+    add constraint compared_pairs_decision_check check (decision between 0 and 2);
+    analyze staging.compared_pairs;
+end
+$migration$;
 -- The key, as an index that can be built beside other work.
 alter table staging.compared_pairs drop constraint if exists compared_pairs_pkey;
 create unique index if not exists compared_pairs_key
 on staging.compared_pairs (left_profile_key, right_profile_key);
 comment on table staging.compared_pairs is
 'One row per compared pair of profiles, its newest comparison by the current model; to read, see identity_match_candidates';
+comment on column staging.compared_pairs.decision is
+'2: AUTO_MERGE, 1: FLAG_REVIEW, 0: REJECT';
 comment on column staging.compared_pairs.rules is
 'All rules that found the pair: bit n - 1 for rule n. 0: a profile that several records share, compared with itself. -1: no rule finds the pair any more';
 
@@ -177,7 +199,7 @@ begin
         | staging.packed_comparison(national_id_level, national_id_score, 2),
         run_id,
         match_weight,
-        match_decision,
+        case match_decision when 'AUTO_MERGE' then 2 when 'FLAG_REVIEW' then 1 else 0 end,
         case rule_id when -1 then -1 when 0 then 0 else rules end
     from staging.identity_match_candidates;
     insert into identity.refused_links (
@@ -196,7 +218,7 @@ $migration$;
 select identity.index_run_id('staging.compared_pairs');
 -- What waits for a steward, the likeliest first.
 create index if not exists compared_pairs_flagged
-on staging.compared_pairs (match_weight desc) where match_decision = 'FLAG_REVIEW';
+on staging.compared_pairs (match_weight desc) where decision = 1;
 
 create or replace view staging.identity_match_candidates as
 select
@@ -210,7 +232,11 @@ select
     ) as model_version,
     pairs.match_weight,
     (100 / (1 + power(2::double precision, -pairs.match_weight)))::real as total_confidence_score,
-    pairs.match_decision,
+    case pairs.decision
+        when 2 then 'AUTO_MERGE'::identity.match_decision
+        when 1 then 'FLAG_REVIEW'
+        else 'REJECT'
+    end as match_decision,
     staging.comparison_score(pairs.email_phone_given_name, 0) as email_score,
     staging.comparison_score(pairs.email_phone_given_name, 1) as phone_score,
     staging.comparison_score(pairs.email_phone_given_name, 2) as given_name_score,
@@ -283,6 +309,17 @@ create table if not exists staging.blocking_rule_metrics (
 );
 comment on table staging.blocking_rule_metrics is
 'One row per run and rule: pairs found, pairs found by it alone, blocks capped';
+
+create table if not exists staging.compared_pair_counts (
+    run_id integer not null,
+    rule_id smallint not null,
+    match_decision identity.match_decision not null,
+    score_from smallint not null check (score_from between 0 and 95),
+    pair_count bigint not null,
+    primary key (run_id, rule_id, match_decision, score_from)
+);
+comment on table staging.compared_pair_counts is
+'One row per run, first rule that found a pair, decision and twentieth of the confidence score (score_from up to 5 more): pairs compared in the run, those of a profile with itself left out';
 
 -- The SQL of one key term of a blocking rule, over match_profiles as p.
 -- The vocabulary is closed: anything else is an error.

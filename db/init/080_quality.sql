@@ -443,7 +443,7 @@ open_links as (
                 pairs.right_profile_key
             from staging.compared_pairs as pairs
             where
-                pairs.match_decision = 'FLAG_REVIEW'
+                pairs.decision = 1
                 and pairs.left_profile_key < pairs.right_profile_key
             order by
                 pairs.match_weight desc,

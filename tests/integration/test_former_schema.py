@@ -87,3 +87,37 @@ def test_what_customers_are_made_of_is_counted_anew(lived):
     lived.deliver(record("desk:1", "2026-01-03", **PHONE))
     lived.run()
     check_laws(lived)
+
+
+def test_decisions_that_were_an_enumeration_are_numbers_now(lived):
+    def shown() -> list[list[tuple]]:
+        return [
+            lived.query(f"select * from {view} order by 1, 2")
+            for view in (
+                "staging.identity_match_candidates",
+                "identity.match_links",
+                "gold.steward_review_queue",
+            )
+        ]
+
+    lived.deliver(record("shop:2", name="Yuki Tanabe", **PHONE))
+    lived.run()
+    before = shown()
+    assert lived.query("select count(distinct decision) > 1 from staging.compared_pairs") == [(True,)]
+    lived.database.execute(
+        "drop view gold.steward_review_queue, identity.match_links, staging.identity_match_candidates; "
+        "drop index staging.compared_pairs_flagged; "
+        "alter table staging.compared_pairs drop constraint compared_pairs_decision_check; "
+        "alter table staging.compared_pairs alter column decision type identity.match_decision "
+        "using (array['REJECT', 'FLAG_REVIEW', 'AUTO_MERGE']::identity.match_decision[])[decision + 1]; "
+        "alter table staging.compared_pairs rename column decision to match_decision; "
+        "create index compared_pairs_flagged on staging.compared_pairs (match_weight desc) "
+        "where match_decision = 'FLAG_REVIEW'; "
+        "delete from gold.schema_files"
+    )
+    with lived.database.connect() as connection, connection.cursor() as cursor:
+        schema.apply(cursor)
+    assert shown() == before
+    lived.deliver(record("desk:2", "2026-01-03", **ASTRID))
+    lived.run()
+    check_laws(lived)

@@ -89,6 +89,26 @@ def test_a_hundred_equal_orders_are_compared_once(pipeline):
     ) == [(True, 0, "AUTO_MERGE")]
 
 
+def test_what_was_compared_is_counted_by_rule_decision_and_score(pipeline):
+    compared(
+        pipeline,
+        record("shop:1", **ASTRID),
+        record("shop:2", phone="+1 212 736 5004", **ASTRID),
+        record("shop:3", phone="+1 212 736 5004", **ASTRID),
+        record("desk:1", name="Astrid Berg", email=ASTRID["email"]),
+        record("desk:2", name="Yuki Tanabe", phone="+1 212 736 5004"),
+    )
+    counted = pipeline.query(
+        "select rule_id, match_decision::text, score_from, pair_count from staging.compared_pair_counts "
+        "order by 1, 2, 3"
+    )
+    assert counted == pipeline.query(
+        "select rule_id, match_decision::text, (least(floor(total_confidence_score / 5), 19) * 5)::smallint, "
+        "count(*) from staging.identity_match_candidates where rule_id > 0 group by 1, 2, 3 order by 1, 2, 3"
+    )
+    assert len({decision for _, decision, *_ in counted}) > 1
+
+
 def test_a_mistake_in_the_stored_sources_is_not_ours(pipelines, tmp_path):
     # A source that has not delivered yet changes nothing.
     sources = tmp_path / "more.toml"

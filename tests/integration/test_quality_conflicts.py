@@ -167,7 +167,7 @@ def link(database, left, right, score):
         "insert into staging.compared_pairs values (%s, %s, "
         "staging.packed_comparison(2::smallint, 17.12::real, 1) "
         "| staging.packed_comparison(0::smallint, -4.9::real, 2), "
-        "0, 0, 1, %s, 'FLAG_REVIEW', 1)",
+        "0, 0, 1, %s, 1, 1)",
         (left, right, log2(score / (100 - score))),
     )
 
@@ -229,7 +229,7 @@ def test_the_call_works_as_it_stands_and_the_item_leaves(two_customers, column):
 
 def test_a_refused_link_says_why_and_a_link_inside_a_customer_is_none(two_customers):
     link(two_customers, 1, 2, 99)
-    two_customers.execute("update staging.compared_pairs set match_decision = 'AUTO_MERGE'")
+    two_customers.execute("update staging.compared_pairs set decision = 2")
     refusal = "insert into identity.refused_links values (%s, %s, 1, 6.6, %s)"
     two_customers.execute(refusal, (1, 2, "contradiction"))
     two_customers.execute(refusal, (1, 3, "birth_dates_contradict"))

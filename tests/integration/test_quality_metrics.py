@@ -147,13 +147,15 @@ def test_a_run_that_changed_nothing_writes_nothing(store, run_phase):
 
 
 def test_compared_pairs_by_decision_rule_and_score(store, run_phase):
-    pairs = [(1, 2, 10, "AUTO_MERGE", 1), (1, 3, 100, "AUTO_MERGE", 1), (2, 3, -3, "REJECT", 2)]
-    pairs.append((1, 1, 100, "AUTO_MERGE", 0))  # a profile with itself is no pair
-    for left, right, weight, decision, rule in pairs:
+    for run_id, rule_id, decision, score, count in (
+        (1, 1, "AUTO_MERGE", 95, 2),
+        (1, 2, "REJECT", 10, 1),
+    ):
         store.execute(
-            "insert into staging.compared_pairs values (%s, %s, 0, 0, 0, 1, %s, %s, %s)",
-            (left, right, weight, decision, rule),
+            "insert into staging.compared_pair_counts values (%s, %s, %s, %s, %s)",
+            (run_id, rule_id, decision, score, count),
         )
+    store.execute("insert into staging.compared_pairs values (1, 2, 0, 0, 0, 1, 10, 2, 1)")
     run_phase(METRICS, MDM_RUN_ID="1")
     assert store.query(
         "select rule_id, match_decision::text, score_from, pair_count from gold.match_confidence_metrics order by 1"
