@@ -106,10 +106,7 @@ def test_a_block_that_goes_over_the_limit_withdraws_what_no_rule_supports(blocke
     blocked(*(withdrawn(f"shop:{i}", "2026-01-02") for i in range(45, 60)))
     pipeline.run("5", "5")
     assert len(pipeline.candidates()) == 45 * 44 // 2
-    assert not pipeline.query(
-        "select 1 from staging.capped_blocks inner join staging.blocking_rules using (rule_id) "
-        "where rule_name = 'phone'"
-    )
+    assert pipeline.value("select count(*) from staging.capped_blocks") == 0
 
 
 def test_keys_of_a_former_schema_are_made_anew(blocked):
