@@ -286,6 +286,7 @@ if __name__ == "__main__":
         run_script(main)
     except SystemExit as ended:
         # All is done: what the libraries hold need not be taken down piece by piece.
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(ended.code)
