@@ -54,7 +54,7 @@ pairs as (
         sum(metrics.pair_count) as pair_count,
         sum(sum(metrics.pair_count)) over () as all_pairs
     from gold.match_confidence_metrics as metrics
-    where metrics.run_id = %(run_id)s
+    where metrics.run_id = %(run_id)s or metrics.run_id > %(pairs_mark)s
     group by metrics.match_decision
 ),
 

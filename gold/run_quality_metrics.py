@@ -57,14 +57,17 @@ def measure(work: Phase) -> None:
         work.skip("nothing changed since the last metrics")
         return
     work.rows_in += count_customers(work, marks["identity.customers"])
-    count_pairs(work, marks["staging.identity_match_candidates"])
     work.cursor.execute("delete from gold.data_quality_metrics where run_id = %s", (work.run_id,))
     work.rows_out += run_file(work.cursor, HERE / "data_quality_metrics.sql", {"run_id": work.run_id})
     work.cursor.execute("delete from gold.run_metrics where run_id = %s", (work.run_id,))
     work.rows_out += run_file(
         work.cursor,
         HERE / "run_metrics.sql",
-        {"run_id": work.run_id, "objects_mark": marks["raw.ingested_objects"]},
+        {
+            "run_id": work.run_id,
+            "objects_mark": marks["raw.ingested_objects"],
+            "pairs_mark": marks["staging.identity_match_candidates"],
+        },
     )
     work.cursor.execute("delete from gold.metric_warnings where run_id = %s", (work.run_id,))
     warnings = run_file(
@@ -171,11 +174,6 @@ def count_customers(work: Phase, mark: int) -> int:
     """Add the changed customers to the totals of what customers are made of; returns how many."""
     run_file(work.cursor, HERE / "customer_compositions.sql", {"mark": mark})
     return work.cursor.fetchone()[0]
-
-
-def count_pairs(work: Phase, mark: int) -> None:
-    """Write gold.match_confidence_metrics for the pairs compared since the mark."""
-    run_file(work.cursor, HERE / "match_confidence_metrics.sql", {"mark": mark, "run_id": work.run_id})
 
 
 if __name__ == "__main__":

@@ -190,15 +190,29 @@ begin
 end
 $migration$;
 
-create table if not exists gold.match_confidence_metrics (
-    run_id integer not null,
-    rule_id smallint not null,
-    match_decision identity.match_decision not null,
-    score_from smallint not null check (score_from between 0 and 95),
-    pair_count bigint not null,
-    primary key (run_id, rule_id, match_decision, score_from)
-);
-comment on table gold.match_confidence_metrics is
+-- Phase 10 once counted the pairs again for a table of its own.
+do $migration$
+begin
+    if not identity.is_still_table('gold.match_confidence_metrics') then
+        return;
+    end if;
+    insert into staging.compared_pair_counts (run_id, rule_id, match_decision, score_from, pair_count)
+    select run_id, rule_id, match_decision, score_from, pair_count
+    from gold.match_confidence_metrics
+    on conflict do nothing;
+    drop table gold.match_confidence_metrics;
+end
+$migration$;
+
+create or replace view gold.match_confidence_metrics as
+select
+    counts.run_id,
+    counts.rule_id,
+    counts.match_decision,
+    counts.score_from,
+    counts.pair_count
+from staging.compared_pair_counts as counts;
+comment on view gold.match_confidence_metrics is
 'One row per run, blocking rule, decision and twentieth of the confidence score (score_from up to 5 more): pairs compared';
 
 create table if not exists gold.data_quality_metrics (

@@ -14,6 +14,10 @@ FORMER = {
     "identity.match_links": ("identity.refused_links", "left_profile_key, right_profile_key"),
     "staging.identity_match_candidates": ("staging.compared_pairs", "left_profile_key, right_profile_key"),
     "identity.customer_identity_map": ("identity.memberships", "record_key"),
+    "gold.match_confidence_metrics": (
+        "staging.compared_pair_counts",
+        "run_id, rule_id, match_decision, score_from",
+    ),
 }
 
 
