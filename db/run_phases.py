@@ -14,6 +14,7 @@ beside those after it; the run ends when it has.
 import ast
 import importlib
 import os
+import runpy
 import select
 import signal
 import sys
@@ -21,7 +22,6 @@ import warnings
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from types import CodeType, ModuleType
 
 from db.errors import run_script
 from db.phase import close_run, join_run, open_run
@@ -136,7 +136,8 @@ class Fork:
 
         code = 1
         try:
-            program = compile_ahead(self.script, has_time)
+            if has_time:
+                import_ahead(self.script)
             run = os.read(told, 32)
             if not run:
                 os._exit(0)
@@ -148,9 +149,7 @@ class Fork:
             sys.argv = [self.script, *self.arguments]
             if settings.mdm_quiet:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            sys.modules["__main__"] = script = ModuleType("__main__")
-            script.__file__ = self.script
-            exec(program or compile_script(self.script), script.__dict__)
+            runpy.run_path(self.script, run_name="__main__")
             code = 0
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
@@ -199,21 +198,13 @@ class Ahead:
             self.forks.pop().dismiss()
 
 
-def compile_script(script: str) -> CodeType:
-    """A script as Python runs it."""
-    return compile(Path(script).read_bytes(), script, "exec")
-
-
-def compile_ahead(script: str, has_time: bool) -> CodeType | None:
-    """A script as Python runs it, and what it imports imported; has_time: within its functions too. What is wrong
-    with it, or with them, it will say itself."""
+def import_ahead(script: str) -> None:
+    """Import what a script imports within its functions. What is wrong with it, or with them, it will say itself."""
     with suppress(Exception):
-        for node in ast.walk(ast.parse(Path(script).read_bytes())):
-            if isinstance(node, ast.ImportFrom) and (has_time or not node.col_offset):
+        for node in ast.walk(ast.parse(Path(script).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.col_offset:
                 with suppress(Exception):
                     importlib.import_module(node.module)
-        return compile_script(script)
-    return None
 
 
 def works_in_columns(command: str) -> bool:

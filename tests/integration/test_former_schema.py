@@ -35,6 +35,13 @@ def lived(pipeline):
     return pipeline
 
 
+def upgrade(lived) -> None:
+    """Apply the whole schema, as a newer version of the project does."""
+    lived.database.execute("delete from gold.schema_files")
+    with lived.database.connect() as connection, connection.cursor() as cursor:
+        schema.apply(cursor)
+
+
 def test_former_tables_become_the_views_they_were(lived):
     def shown() -> dict[str, list[tuple]]:
         return {
@@ -54,9 +61,7 @@ def test_former_tables_become_the_views_they_were(lived):
             f"alter table former_{number} set schema {schema_name}; "
             f"alter table {schema_name}.former_{number} rename to {name}"
         )
-    lived.database.execute("delete from gold.schema_files")
-    with lived.database.connect() as connection, connection.cursor() as cursor:
-        schema.apply(cursor)
+    upgrade(lived)
     assert shown() == before
     # And the work goes on.
     lived.deliver(record("desk:2", "2026-01-03", **ASTRID))
@@ -82,11 +87,9 @@ def test_what_customers_are_made_of_is_counted_anew(lived):
         "drop trigger recount_replaced on identity.customers; "
         "create table gold.customer_composition (global_customer_id uuid primary key); "
         "create table gold.quality_sources (source_system text primary key, bit smallint); "
-        "update gold.customer_composition_totals set source_mask = source_mask * 8; "
-        "delete from gold.schema_files"
+        "update gold.customer_composition_totals set source_mask = source_mask * 8"
     )
-    with lived.database.connect() as connection, connection.cursor() as cursor:
-        schema.apply(cursor)
+    upgrade(lived)
     assert counted() == before
     lived.deliver(record("desk:1", "2026-01-03", **PHONE))
     lived.run()
@@ -116,11 +119,9 @@ def test_decisions_that_were_an_enumeration_are_numbers_now(lived):
         "using (array['REJECT', 'FLAG_REVIEW', 'AUTO_MERGE']::identity.match_decision[])[decision + 1]; "
         "alter table staging.compared_pairs rename column decision to match_decision; "
         "create index compared_pairs_flagged on staging.compared_pairs (match_weight desc) "
-        "where match_decision = 'FLAG_REVIEW'; "
-        "delete from gold.schema_files"
+        "where match_decision = 'FLAG_REVIEW'"
     )
-    with lived.database.connect() as connection, connection.cursor() as cursor:
-        schema.apply(cursor)
+    upgrade(lived)
     assert shown() == before
     lived.deliver(record("desk:2", "2026-01-03", **ASTRID))
     lived.run()
