@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from struct import unpack_from
 from typing import TYPE_CHECKING
 
 import psycopg2
@@ -380,6 +381,7 @@ def _as_wanted(cursor: Cursor, table: str, frame: "pl.DataFrame") -> "list[pl.Ex
         "float8": pl.Float64,
         "bool": pl.Boolean,
         "_text": pl.List(pl.String),
+        "_int4": pl.List(pl.Int32),
         "_int8": pl.List(pl.Int64),
     }
     cursor.execute(
@@ -481,6 +483,46 @@ def copy_out_numbers(
         raise ValueError(f"the columns {', '.join(schema)} are of other types, or one is null")
     return pl.DataFrame(
         {name: rows[name].astype(kind.newbyteorder("=")) for name, kind in wire.items()}, schema=schema
+    )
+
+
+def copy_out_lists(
+    cursor: Cursor, query: str | Composable, schema: dict[str, "pl.DataType"], parameters: object = None
+) -> "pl.DataFrame":
+    """The elements of a query's columns, which are arrays of numbers: those of its first row, of its second and so on.
+
+    The arrays of a row are equally long and hold no null. The types must be those of their elements (int4 or int8).
+    Raises ValueError where they are not.
+    """
+    import numpy as np
+    import polars as pl
+
+    buffer = _copied(cursor, query, parameters, "binary")
+    wire = {
+        name: np.dtype([("length", ">i4"), ("value", f">i{pl.Series(dtype=kind).to_numpy().dtype.itemsize}")])
+        for name, kind in schema.items()
+    }
+    found = {name: [np.empty(0, element["value"])] for name, element in wire.items()}
+    rows = buffer.getbuffer()
+    # The header; the trailer is a field count of -1.
+    place = 19
+    while unpack_from(">h", rows, place) != (-1,):
+        place += 2
+        for name, element in wire.items():
+            size, dimensions = unpack_from(">ii", rows, place)
+            # Of an array: dimensions, whether there is a null, type; of its dimension: elements, first number.
+            count = unpack_from(">i", rows, place + 16)[0] if dimensions else 0
+            elements = np.frombuffer(rows, element, count, place + 24 if dimensions else 0)
+            if (elements["length"] != element["value"].itemsize).any():
+                raise ValueError(f"the elements of {name} are of another type, or one is null")
+            found[name].append(elements["value"])
+            place += 4 + size
+    return pl.DataFrame(
+        {
+            name: np.concatenate(parts, dtype=wire[name]["value"].newbyteorder("="))
+            for name, parts in found.items()
+        },
+        schema=schema,
     )
 
 

@@ -27,8 +27,8 @@ ANCHORS = 5
 WORKERS = 2
 # A found pair is one number: the rows of its sides, then the rule in so many bits.
 RULE_BITS = 5
-# Found pairs are united so many at a time: about as many as are sent at a time, while the next are united.
-PART = 1 << 14
+# Found pairs are united so many at a time; some are sent while the next are united.
+PART = 1 << 15
 MEMBERS = {"rule_id": pl.Int16, "key": pl.Int64, "profile_key": pl.Int64}
 CAPPED = {
     "rule_id": pl.Int16,

@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 MODEL_FILE = HERE / "model.toml"
-BLOCKED = "staging.identity_match_candidates_blocked"
+LISTS = "staging.candidate_lists"
+# PostgreSQL's statistics leave out arrays of more than 64 kB.
+LIST_PAIRS = 16_000
 KEYS = "staging.blocking_keys"
 COMPARED = "staging.compared_pairs"
 CAPPED_BLOCKS = "staging.capped_blocks"
@@ -87,7 +89,7 @@ def block(work: Phase) -> None:
     work.has_work()
     rules = Rules(work.cursor)
     is_first_load = is_empty(work.cursor, KEYS)
-    with bulk_load(work.cursor, BLOCKED):
+    with bulk_load(work.cursor, LISTS):
         if is_first_load:
             candidates = pair_everything(work, rules, mark)
             pairs, withdrawn = candidates.in_parts(), 0
@@ -102,7 +104,8 @@ def block(work: Phase) -> None:
     if not is_first_load:
         work.cursor.execute("reset enable_hashjoin; reset enable_mergejoin")
         # All pairs of a first load are read by whoever reads any.
-        work.refresh_statistics(BLOCKED, columns=("run_id", "rule_id"))
+        # Rules alone: how many there are in a list is how many pairs there are.
+        work.refresh_statistics(LISTS, columns=("run_id", "rules"))
     if withdrawn:
         work.cursor.execute("select staging.unlist_unsupported_pairs(%s)", (work.run_id,))
     work.refresh_statistics(CAPPED_BLOCKS)
@@ -503,7 +506,7 @@ def no_longer_found(
     capped = pl.concat([frame.select(*BLOCK, "anchor_limit") for frame in (others, candidates.capped)])
     withdrawn = unsupported(pairs, shared, capped)
     return withdrawn.with_columns(
-        rules=pl.lit(0, nothing.schema["rules"]), rule_id=pl.lit(-1, nothing.schema["rule_id"])
+        rules=pl.lit(-1, nothing.schema["rules"]), rule_id=pl.lit(-1, nothing.schema["rule_id"])
     )
 
 
@@ -517,16 +520,26 @@ def list_pairs(work: Phase, parts: "Iterator[pl.DataFrame]", withdrawn: int) -> 
 
     Memory: two parts.
     """
+    import polars as pl
+
     from matching.candidate_pairs import of_one_rule
 
     only_here = Counter()
+    work.rows_out = -withdrawn
 
-    def rows() -> "Iterator[pl.DataFrame]":
+    def lists() -> "Iterator[pl.DataFrame]":
         for part in parts:
             only_here.update(of_one_rule(part))
-            yield part.with_columns(run_id=work.run_id)
+            work.rows_out += part.height
+            for pairs in part.iter_slices(LIST_PAIRS):
+                yield pairs.select(
+                    run_id=pl.lit(work.run_id, pl.Int32),
+                    left_profile_keys=pl.col("left_profile_key").implode(),
+                    right_profile_keys=pl.col("right_profile_key").implode(),
+                    rules=pl.col("rules").implode(),
+                )
 
-    work.rows_out = copy_in_parts(work.cursor, BLOCKED, rows()) - withdrawn
+    copy_in_parts(work.cursor, LISTS, lists())
     return only_here
 
 

@@ -28,7 +28,7 @@ from db.postgres import (
     copy_in,
     copy_in_parts,
     copy_out,
-    copy_out_numbers,
+    copy_out_lists,
     run_file,
 )
 
@@ -37,6 +37,8 @@ BATCH_PAIRS = 250_000
 # Profiles now against those the model was made from: beyond this the data is another.
 DRIFT_GROWTH = 2.0
 BLOCKED = "staging.identity_match_candidates_blocked"
+# What it shows: thousands of pairs a row.
+LISTS = "staging.candidate_lists"
 COMPARED = "staging.compared_pairs"
 # Of it; nobody looks pairs up in the run that writes the first ones.
 LEFT_INDEXES = ("compared_pairs_key", "compared_pairs_flagged", "compared_pairs_run_id")
@@ -71,7 +73,7 @@ def match(work: Phase, retrain: bool = False) -> None:
     mark = work.mark(BLOCKED)
     work.advance(BLOCKED)
     reason = reason_for_new_version(work, retrain)
-    work.cursor.execute(f"select exists (select 1 from {BLOCKED} where run_id > %s)", (mark,))
+    work.cursor.execute(f"select exists (select 1 from {LISTS} where run_id > %s)", (mark,))
     (has_pairs,) = work.cursor.fetchone()
     work.cursor.execute("select exists (select 1 from staging.match_profiles where record_count > 0)")
     (has_profiles,) = work.cursor.fetchone()
@@ -114,7 +116,7 @@ def match(work: Phase, retrain: bool = False) -> None:
     if reason is None:
         work.refresh_statistics(COMPARED, columns=PLANNED)
     # What is compared waits no longer.
-    work.cursor.execute(f"truncate {BLOCKED}")
+    work.cursor.execute(f"truncate {LISTS}")
 
 
 def configuration_hash() -> str:
@@ -168,13 +170,13 @@ def read_pairs(work: Phase, mark: int):
     """The pairs to compare: left_key, right_key, rules; as they were listed, some perhaps twice."""
     import polars as pl
 
-    return copy_out_numbers(
+    listed = copy_out_lists(
         work.cursor,
-        f"select left_profile_key, right_profile_key, rules from {BLOCKED} "
-        "where run_id > %s and rule_id >= 0",
+        f"select left_profile_keys, right_profile_keys, rules from {LISTS} where run_id > %s",
         {"left_key": pl.Int64, "right_key": pl.Int64, "rules": pl.Int32},
         (mark,),
     )
+    return listed.filter(pl.col("rules") >= 0) if (listed["rules"].min() or 0) < 0 else listed
 
 
 class Pairs:

@@ -98,18 +98,67 @@ create table if not exists staging.shared_values (
 comment on table staging.shared_values is
 'One row per value shared by many clearly different names, so it says little about who somebody is';
 
-create table if not exists staging.identity_match_candidates_blocked (
-    left_profile_key bigint not null,
-    right_profile_key bigint not null,
+-- The first of the rules that found a pair; 0 and -1 stand for themselves.
+create or replace function staging.first_rule(rules integer)
+returns smallint
+language sql immutable parallel safe
+return case
+    when rules > 0 then bit_count(((rules & -rules) - 1)::bit(32)) + 1
+    else rules
+end::smallint;
+
+-- Pairs are handed on thousands to a row: a row each would take most of the time of writing and reading them. What is
+-- read once is not compressed.
+create table if not exists staging.candidate_lists (
     run_id integer not null,
-    rules integer not null,
-    rule_id smallint not null,
-    check (left_profile_key <= right_profile_key)
+    left_profile_keys bigint[] not null,
+    right_profile_keys bigint[] not null,
+    rules integer[] not null,
+    check (
+        cardinality(left_profile_keys) = cardinality(right_profile_keys)
+        and cardinality(left_profile_keys) = cardinality(rules)
+    )
 );
-comment on table staging.identity_match_candidates_blocked is
-'One row per candidate pair of this run and the first rule that found it. Rule 0: a profile that several records share, paired with itself. Rule -1: a pair no rule finds any more';
+alter table staging.candidate_lists
+alter column left_profile_keys set storage external,
+alter column right_profile_keys set storage external,
+alter column rules set storage external;
+comment on table staging.candidate_lists is
+'One row per list of candidate pairs that wait to be compared; to read, see identity_match_candidates_blocked';
+
+-- Each candidate pair once was a row.
+do $migration$
+begin
+    if not identity.is_still_table('staging.identity_match_candidates_blocked') then
+        return;
+    end if;
+    insert into staging.candidate_lists (run_id, left_profile_keys, right_profile_keys, rules)
+    select
+        run_id,
+        array_agg(left_profile_key),
+        array_agg(right_profile_key),
+        array_agg(case when rule_id > 0 then rules else rule_id end)
+    from staging.identity_match_candidates_blocked
+    group by run_id, left_profile_key >> 56;
+    drop table staging.identity_match_candidates_blocked;
+end
+$migration$;
+
+create or replace view staging.identity_match_candidates_blocked as
+select
+    pairs.left_profile_key,
+    pairs.right_profile_key,
+    lists.run_id,
+    pairs.rules,
+    staging.first_rule(pairs.rules) as rule_id
+from staging.candidate_lists as lists
+cross join
+    lateral unnest(lists.left_profile_keys, lists.right_profile_keys, lists.rules)
+        as pairs (left_profile_key, right_profile_key, rules);
+comment on view staging.identity_match_candidates_blocked is
+'One row per candidate pair that waits to be compared and the first rule that found it. Rule 0: a profile that several records share, paired with itself. Rule -1: a pair no rule finds any more';
 comment on column staging.identity_match_candidates_blocked.rules is
-'All rules that found the pair: bit n - 1 for rule n';
+'All rules that found the pair: bit n - 1 for rule n; 0 and -1 as rule_id';
 
 -- What a comparison says about one attribute: the level plus 1 (0: missing on a side) in 4 bits, then the match
 -- weight in thousandths, plus 65536, in 17. Three attributes are a bigint, the first in the lowest bits; so nine
@@ -247,11 +296,7 @@ select
     staging.comparison_score(pairs.city_postal_code_national_id, 1) as postal_code_score,
     staging.comparison_score(pairs.city_postal_code_national_id, 2) as national_id_score,
     pairs.rules,
-    -- The first of them.
-    case
-        when pairs.rules > 0 then bit_count(((pairs.rules & -pairs.rules) - 1)::bit(32)) + 1
-        else pairs.rules
-    end::smallint as rule_id,
+    staging.first_rule(pairs.rules) as rule_id,
     staging.comparison_level(pairs.email_phone_given_name, 0) as email_level,
     staging.comparison_level(pairs.email_phone_given_name, 1) as phone_level,
     staging.comparison_level(pairs.email_phone_given_name, 2) as given_name_level,
@@ -478,7 +523,7 @@ begin
         staging.blocking_keys,
         staging.capped_blocks,
         staging.shared_values,
-        staging.identity_match_candidates_blocked,
+        staging.candidate_lists,
         staging.compared_pairs;
     delete from staging.blocking_rules;
 end

@@ -40,17 +40,71 @@ begin
 end
 $function$;
 
+-- Take the pairs in unlisted (left_profile_key, right_profile_key) off the lists,
+-- and with_withdrawals also where it says that no rule finds them any more.
+create or replace function staging.unlist_pairs(with_withdrawals boolean)
+returns void
+language plpgsql
+as $function$
+begin
+    with touched as (
+        delete from staging.candidate_lists as lists
+        where
+            lists.ctid in (
+                select listed.ctid
+                from staging.candidate_lists as listed
+                cross join
+                    lateral unnest(
+                        listed.left_profile_keys, listed.right_profile_keys, listed.rules
+                    ) as pairs (left_profile_key, right_profile_key, rules)
+                inner join unlisted
+                    on
+                        pairs.left_profile_key = unlisted.left_profile_key
+                        and pairs.right_profile_key = unlisted.right_profile_key
+                where with_withdrawals or pairs.rules >= 0
+            )
+        returning lists.*
+    )
+
+    insert into staging.candidate_lists (
+        run_id, left_profile_keys, right_profile_keys, rules
+    )
+    select
+        touched.run_id,
+        array_agg(pairs.left_profile_key),
+        array_agg(pairs.right_profile_key),
+        array_agg(pairs.rules)
+    from touched
+    cross join
+        lateral unnest(
+            touched.left_profile_keys, touched.right_profile_keys, touched.rules
+        ) as pairs (left_profile_key, right_profile_key, rules)
+    where
+        not (with_withdrawals or pairs.rules >= 0)
+        or not exists (
+            select 1
+            from unlisted
+            where
+                pairs.left_profile_key = unlisted.left_profile_key
+                and pairs.right_profile_key = unlisted.right_profile_key
+        )
+    group by touched.run_id, pairs.left_profile_key >> 56;
+end
+$function$;
+
 -- What no rule finds any more is not compared, though it was listed before.
 create or replace function staging.unlist_unsupported_pairs(this_run integer)
 returns void
-language sql
+language plpgsql
 as $function$
-    delete from staging.identity_match_candidates_blocked as listed
-    using staging.identity_match_candidates_blocked as withdrawn
-    where
-        withdrawn.run_id = this_run
-        and withdrawn.rule_id = -1
-        and listed.rule_id >= 0
-        and listed.left_profile_key = withdrawn.left_profile_key
-        and listed.right_profile_key = withdrawn.right_profile_key
+begin
+    create temp table unlisted on commit drop as
+    select
+        blocked.left_profile_key,
+        blocked.right_profile_key
+    from staging.identity_match_candidates_blocked as blocked
+    where blocked.run_id = this_run and blocked.rule_id = -1;
+    perform staging.unlist_pairs(false);
+    drop table unlisted;
+end
 $function$;

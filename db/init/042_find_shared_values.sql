@@ -152,16 +152,24 @@ begin
             names as (
                 select
                     large.key,
-                    match_profiles.%2$I as value,
-                    staging.start_of_name(
-                        match_profiles.family_name, match_profiles.given_name
-                    ) as name,
+                    profiles.value,
+                    profiles.name,
                     count(*) as profiles
                 from large
                 inner join staging.blocking_keys
                     on large.key = blocking_keys.key_%1$s
-                inner join staging.match_profiles
-                    on blocking_keys.profile_key = match_profiles.profile_key
+                -- Few profiles are in large blocks, which the planner cannot know of
+                -- keys that were just made; they are looked up one by one.
+                cross join lateral (
+                    select
+                        match_profiles.%2$I as value,
+                        staging.start_of_name(
+                            match_profiles.family_name, match_profiles.given_name
+                        ) as name
+                    from staging.match_profiles
+                    where match_profiles.profile_key = blocking_keys.profile_key
+                    offset 0
+                ) as profiles
                 group by 1, 2, 3
             )
 
@@ -252,22 +260,28 @@ begin
             );
             if exists (select 1 from wanted_profiles) then
                 perform staging.find_wanted_pairs();
-                insert into staging.identity_match_candidates_blocked (
-                    left_profile_key, right_profile_key, run_id, rules, rule_id
+                insert into staging.candidate_lists (
+                    run_id, left_profile_keys, right_profile_keys, rules
                 )
-                select distinct
-                    candidates.left_profile_key,
-                    candidates.right_profile_key,
+                select
                     this_run,
-                    candidates.rules,
-                    candidates.rule_id
-                from wanted_pairs
-                inner join staging.identity_match_candidates as candidates
-                    on
-                        wanted_pairs.left_profile_key
-                        = candidates.left_profile_key
-                        and wanted_pairs.right_profile_key
-                        = candidates.right_profile_key;
+                    array_agg(listed.left_profile_key),
+                    array_agg(listed.right_profile_key),
+                    array_agg(listed.rules)
+                from (
+                    select distinct
+                        candidates.left_profile_key,
+                        candidates.right_profile_key,
+                        candidates.rules
+                    from wanted_pairs
+                    inner join staging.compared_pairs as candidates
+                        on
+                            wanted_pairs.left_profile_key
+                            = candidates.left_profile_key
+                            and wanted_pairs.right_profile_key
+                            = candidates.right_profile_key
+                ) as listed
+                group by listed.left_profile_key >> 56;
                 drop table wanted_pairs;
             end if;
             drop table wanted_profiles;

@@ -801,7 +801,11 @@ begin
         );
     get diagnostics affected = row_count;
     counts := counts || jsonb_build_object('staging.compared_pairs', affected);
-    delete from staging.identity_match_candidates_blocked as candidates
+    create temp table unlisted on commit drop as
+    select distinct
+        candidates.left_profile_key,
+        candidates.right_profile_key
+    from staging.identity_match_candidates_blocked as candidates
     where
         candidates.left_profile_key in (
             select erased_profiles.profile_key from erased_profiles
@@ -809,6 +813,8 @@ begin
         or candidates.right_profile_key in (
             select erased_profiles.profile_key from erased_profiles
         );
+    perform staging.unlist_pairs(true);
+    drop table unlisted;
 
     -- Values of the person that nobody else has are not needed to know what
     -- many people share.

@@ -75,6 +75,41 @@ def test_what_matching_has_not_seen_stays_listed(blocked):
     assert [pair for pair, _ in found] == ["1 2", "1 3", "2 3"]
 
 
+@pytest.mark.parametrize("with_withdrawals", [False, True])
+def test_pairs_can_be_taken_off_the_lists(blocked, with_withdrawals):
+    phone = {"phone": "+1 212 736 5004"}
+    names = ("Astrid Holm", "Bertil Lima", "Carin Zawadzki")
+    found = blocked(*(record(f"shop:{i}", name=name, **phone) for i, name in enumerate(names, start=1)))
+    assert [pair for pair, _ in found] == ["1 2", "1 3", "2 3"]
+    left, right = blocked.pipeline.query(
+        "select left_profile_key, right_profile_key from staging.identity_match_candidates_blocked limit 1"
+    )[0]
+    blocked.pipeline.database.execute(
+        "insert into staging.candidate_lists (run_id, left_profile_keys, right_profile_keys, rules) "
+        f"values (9, array[{left}], array[{right}], array[-1]); "
+        f"create temp table unlisted as select {left} as left_profile_key, {right} as right_profile_key; "
+        f"select staging.unlist_pairs({with_withdrawals}); drop table unlisted"
+    )
+    rules = [rules for _, rules in listed(blocked.pipeline)]
+    assert rules.count(["phone"]) == 2
+    assert rules.count(["-1"]) == (0 if with_withdrawals else 1)
+
+
+def test_an_erased_person_waits_for_no_comparison(blocked):
+    pipeline, phone = blocked.pipeline, {"phone": "+1 212 736 5004"}
+    pipeline.deliver(
+        record("shop:1", name="Astrid Holm", **phone), record("shop:2", name="Bertil Lima", **phone)
+    )
+    pipeline.run()
+    found = blocked(record("shop:3", name="Carin Zawadzki", **phone))
+    assert [pair for pair, _ in found] == ["1 3", "2 3"]
+    pipeline.value(
+        "gold.erase_customer(global_customer_id, 'data protection officer', 'asked for by letter') "
+        "from identity.customer_identity_map where record_id = '1'"
+    )
+    assert [pair for pair, _ in listed(pipeline)] == ["2 3"]
+
+
 def crowd(count: int) -> list[dict]:
     """People with a phone in common, and nothing else."""
     names = [

@@ -10,6 +10,7 @@ from db.postgres import (
     copy_in_parts,
     copy_out,
     copy_out_lines,
+    copy_out_lists,
     copy_out_numbers,
 )
 
@@ -114,3 +115,28 @@ def test_rows_of_a_first_load_need_no_marks_by_their_readers(database, cursor):
         cursor.execute(f"analyze {table}")
         cursor.execute("select relallvisible from pg_class where oid = %s::regclass", (table,))
         assert cursor.fetchone() == (expected,)
+
+
+LISTS = {"key": pl.Int64, "bits": pl.Int32}
+
+
+def test_lists_come_out_as_their_elements_one_after_the_other(cursor):
+    cursor.execute("create temp table lists (place serial, key bigint[], bits integer[]) on commit drop")
+    lists = [([1, -(2**63), 3], [7, -1, 0]), ([], []), (list(range(20_000)), list(range(20_000, 0, -1)))]
+    schema = {name: pl.List(kind) for name, kind in LISTS.items()}
+    parts = (pl.DataFrame({"key": [key], "bits": [bits]}, schema=schema) for key, bits in lists)
+    assert copy_in_parts(cursor, "pg_temp.lists", parts) == 3
+    out = copy_out_lists(cursor, "select key, bits from lists order by place", LISTS)
+    assert out["key"].to_list() == [number for key, _ in lists for number in key]
+    assert out["bits"].to_list() == [number for _, bits in lists for number in bits]
+
+
+def test_elements_of_no_list(cursor):
+    out = copy_out_lists(cursor, "select array[1::bigint], array[1] where false", LISTS)
+    assert (out.height, out.schema) == (0, LISTS)
+
+
+@pytest.mark.parametrize("query", ["select array[1], array[1]", "select array[null::bigint], array[1]"])
+def test_elements_that_are_not_what_was_said_are_refused(cursor, query):
+    with pytest.raises(ValueError, match="of another type"):
+        copy_out_lists(cursor, query, LISTS)

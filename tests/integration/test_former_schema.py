@@ -126,3 +126,24 @@ def test_decisions_that_were_an_enumeration_are_numbers_now(lived):
     lived.deliver(record("desk:2", "2026-01-03", **ASTRID))
     lived.run()
     check_laws(lived)
+
+
+def test_pairs_that_wait_to_be_compared_wait_on(lived):
+    def waiting() -> list[tuple]:
+        return lived.query("select * from staging.identity_match_candidates_blocked order by 1, 2")
+
+    lived.deliver(*(record(f"shop:{number}", name="Yuki Tanabe", **PHONE) for number in (2, 3)))
+    lived.run("2", "4.5")
+    before = waiting()
+    assert {rule_id > 0 for *_, rule_id in before} == {False, True}
+    lived.database.execute(
+        "create table waiting as select * from staging.identity_match_candidates_blocked; "
+        "drop view staging.identity_match_candidates_blocked; drop table staging.candidate_lists; "
+        "alter table waiting set schema staging; "
+        "alter table staging.waiting rename to identity_match_candidates_blocked"
+    )
+    upgrade(lived)
+    assert waiting() == before
+    lived.run()
+    assert waiting() == []
+    check_laws(lived)
