@@ -7,8 +7,8 @@ A step begins where the command prints a line `Phase NAME: TITLE`; what comes be
   counted at its parent.
 - Memory is sampled: for the command the sum of its processes' proportional shares (PSS), for the server the
   private memory of all its processes and, once, the shared memory. To tell shares the kernel goes through all pages
-  of a process, which took a tenth of a core and more; so they are told when a process has come or gone, and between
-  that follow what is private, which the kernel counts anyway.
+  of a process, five times a second some 3% of two cores at a million records; so they are told when a process has come
+  or gone, and between that follow what is private, which the kernel counts anyway.
 """
 
 import os
@@ -89,17 +89,19 @@ class ProcessTree:
         """Bytes the tree has caused to be written to disk, processes that have ended included."""
         return sum(_values(pid, "io").get("write_bytes", 0) for pid in self.pids())
 
-    def proportional_memory(self, pids: list[int]) -> int:
-        """Bytes of memory of some of its processes, what is shared counted in proportion."""
-        return sum(_values(pid, "smaps_rollup").get("Pss", 0) for pid in pids)
 
-    def private_and_shared_memory(self, pids: list[int]) -> tuple[int, int]:
-        """Bytes of private memory of some of its processes, and of the shared memory that one has touched most of."""
-        status = [_values(pid, "status") for pid in pids]
-        return (
-            sum(values.get("RssAnon", 0) for values in status),
-            max((values.get("RssShmem", 0) for values in status), default=0),
-        )
+def proportional_memory(pids: list[int]) -> int:
+    """Bytes of memory of some processes, what is shared counted in proportion."""
+    return sum(_values(pid, "smaps_rollup").get("Pss", 0) for pid in pids)
+
+
+def private_and_shared_memory(pids: list[int]) -> tuple[int, int]:
+    """Bytes of private memory of some processes, and of the shared memory that one has touched most of."""
+    status = [_values(pid, "status") for pid in pids]
+    return (
+        sum(values.get("RssAnon", 0) for values in status),
+        max((values.get("RssShmem", 0) for values in status), default=0),
+    )
 
 
 def _values(pid: int, file: str) -> dict[str, int]:
@@ -159,12 +161,12 @@ class Meter:
         while not self.ended.wait(SAMPLE_SECONDS):
             step = self.step
             pids = self.client.pids()
-            private, _ = self.client.private_and_shared_memory(pids)
+            private, _ = private_and_shared_memory(pids)
             if pids != known:
-                known, beside_private = pids, self.client.proportional_memory(pids) - private
+                known, beside_private = pids, proportional_memory(pids) - private
             step.client_memory = max(step.client_memory, private + beside_private)
             if self.server:
-                private, shared = self.server.private_and_shared_memory(self.server.pids())
+                private, shared = private_and_shared_memory(self.server.pids())
                 step.server_private_memory = max(step.server_private_memory, private)
                 step.server_shared_memory = max(step.server_shared_memory, shared)
 
