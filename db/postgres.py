@@ -21,6 +21,7 @@ from db.one_ahead import OneAhead
 from db.settings import settings
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
 # COPY goes in pieces of so many bytes, and is encoded in pieces of so many rows.
@@ -468,10 +469,7 @@ def copy_out_numbers(
     import polars as pl
 
     buffer = _copied(cursor, query, parameters, "binary")
-    wire = {
-        name: np.dtype(pl.Series(dtype=kind).to_numpy().dtype).newbyteorder(">")
-        for name, kind in schema.items()
-    }
+    wire = {name: _on_the_wire(kind) for name, kind in schema.items()}
     fields = [("field_count", ">i2")]
     for name, kind in wire.items():
         fields += [(f"{name} length", ">i4"), (name, kind)]
@@ -491,16 +489,15 @@ def copy_out_lists(
 ) -> "pl.DataFrame":
     """The elements of a query's columns, which are arrays of numbers: those of its first row, of its second and so on.
 
-    The arrays of a row are equally long and hold no null. The types must be those of their elements (int4 or int8).
-    Raises ValueError where they are not.
+    The arrays of a row are equally long and hold no null. The types must be those of their elements, as for
+    `copy_out_numbers`. Raises ValueError where they are not.
     """
     import numpy as np
     import polars as pl
 
     buffer = _copied(cursor, query, parameters, "binary")
     wire = {
-        name: np.dtype([("length", ">i4"), ("value", f">i{pl.Series(dtype=kind).to_numpy().dtype.itemsize}")])
-        for name, kind in schema.items()
+        name: np.dtype([("length", ">i4"), ("value", _on_the_wire(kind))]) for name, kind in schema.items()
     }
     found = {name: [np.empty(0, element["value"])] for name, element in wire.items()}
     rows = buffer.getbuffer()
@@ -524,6 +521,13 @@ def copy_out_lists(
         },
         schema=schema,
     )
+
+
+def _on_the_wire(kind: "pl.DataType") -> "np.dtype":
+    """How COPY's binary format writes numbers of a type."""
+    import polars as pl
+
+    return pl.Series(dtype=kind).to_numpy().dtype.newbyteorder(">")
 
 
 def copy_out_lines(cursor: Cursor, query: str | Composable, parameters: object = None) -> bytes:

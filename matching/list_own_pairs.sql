@@ -7,4 +7,4 @@ select
     array_agg(0) as rules
 from staging.match_profiles
 where match_profiles.run_id > %(mark)s and match_profiles.record_count > 1
-group by match_profiles.profile_key >> 56
+group by staging.pair_list(match_profiles.profile_key)

@@ -16,4 +16,4 @@ where
             blocked.left_profile_key = candidates.left_profile_key
             and blocked.right_profile_key = candidates.right_profile_key
     )
-group by candidates.left_profile_key >> 56;
+group by staging.pair_list(candidates.left_profile_key);

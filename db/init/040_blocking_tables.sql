@@ -126,6 +126,12 @@ alter column rules set storage external;
 comment on table staging.candidate_lists is
 'One row per list of candidate pairs that wait to be compared; to read, see identity_match_candidates_blocked';
 
+-- Which pairs SQL puts into one list: those whose left keys, which are hashes, have the first byte in common.
+create or replace function staging.pair_list(left_profile_key bigint)
+returns bigint
+language sql immutable parallel safe
+return left_profile_key >> 56;
+
 -- Each candidate pair once was a row.
 do $migration$
 begin
@@ -139,7 +145,7 @@ begin
         array_agg(right_profile_key),
         array_agg(case when rule_id > 0 then rules else rule_id end)
     from staging.identity_match_candidates_blocked
-    group by run_id, left_profile_key >> 56;
+    group by run_id, staging.pair_list(left_profile_key);
     drop table staging.identity_match_candidates_blocked;
 end
 $migration$;

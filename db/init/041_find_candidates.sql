@@ -88,7 +88,7 @@ begin
                 pairs.left_profile_key = unlisted.left_profile_key
                 and pairs.right_profile_key = unlisted.right_profile_key
         )
-    group by touched.run_id, pairs.left_profile_key >> 56;
+    group by touched.run_id, staging.pair_list(pairs.left_profile_key);
 end
 $function$;
 

@@ -281,7 +281,7 @@ begin
                             and wanted_pairs.right_profile_key
                             = candidates.right_profile_key
                 ) as listed
-                group by listed.left_profile_key >> 56;
+                group by staging.pair_list(listed.left_profile_key);
                 drop table wanted_pairs;
             end if;
             drop table wanted_profiles;
