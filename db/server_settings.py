@@ -43,7 +43,7 @@ def server_settings(memory: int, cores: int, *, lz4: bool) -> dict[str, str]:
         "shared_buffers": share(8, 64 * MIB, 8 * GIB),
         "effective_cache_size": share(2, 256 * MIB, 256 * GIB),
         "work_mem": share(96, 8 * MIB, 512 * MIB),
-        "maintenance_work_mem": share(24, 64 * MIB, 2 * GIB),
+        "maintenance_work_mem": share(16, 64 * MIB, 2 * GIB),
         # the log of changes: few, spread checkpoints; nothing for replicas
         "wal_level": "minimal",
         "max_wal_senders": "0",
