@@ -30,6 +30,8 @@ DELIMITER = "\x01"
 BLOCK = 1024 * 1024
 LONGEST_LINE = 1024 * 1024
 LONGEST_ID = 255
+# A whole number has at most so many digits; those of an int64 go the fast way.
+LONGEST_NUMBER = 38
 LONGEST_REJECTED = 10_000
 DEEPEST = 64
 # The reason of a line that is not taken in because its record was erased; its text is not kept either.
@@ -238,6 +240,8 @@ class _JsonReading(_Reading):
                 value = record.get(name)
                 if not (value is None or isinstance(value, str) or (numbers_too and type(value) is int)):
                     raise BadLine(f"{name} is {_kind(value)}, not text")
+                if type(value) is int:
+                    _digits(name, value)
         return record_id, moment, bool(deleted)
 
 
@@ -473,9 +477,11 @@ def _unpacked(stream: BinaryIO) -> Iterator[bytes]:
             yield unpacked
         if unpacker.eof:
             # Members of gzip may follow one another; zeros after the last are padding.
-            block = unpacker.unused_data.lstrip(b"\0") or stream.read(BLOCK).lstrip(b"\0")
-            if not block:
-                return
+            block = unpacker.unused_data.lstrip(b"\0")
+            while not block:
+                if not (block := stream.read(BLOCK)):
+                    return
+                block = block.lstrip(b"\0")
             unpacker = zlib.decompressobj(wbits=31)
             continue
         block = unpacker.unconsumed_tail or (b"" if len(unpacked) == BLOCK else stream.read(BLOCK))
@@ -496,14 +502,15 @@ def _field_types(source: Source) -> dict[str, bool]:
 def _line_type(source: Source, field_types: dict[str, bool]) -> type[msgspec.Struct]:
     """The struct a good line is parsed into: all that is checked, and no more."""
     text_id = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_ID)]
-    fields = [("record_id", text_id | int), ("is_deleted", bool, False)]
+    whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    fields = [("record_id", text_id | whole), ("is_deleted", bool, False)]
     names = {"record_id": source.record_id, "is_deleted": "_deleted"}
     namespace = {} if source.event_ts else {"event_ts": None}
     if source.event_ts:
         fields.append(("event_ts", str | int | float | None, None))
         names["event_ts"] = source.event_ts
     for index, (name, numbers_too) in enumerate(field_types.items()):
-        fields.append((f"field_{index}", str | int | None if numbers_too else str | None, None))
+        fields.append((f"field_{index}", str | whole | None if numbers_too else str | None, None))
         names[f"field_{index}"] = name
     return msgspec.defstruct("Line", fields, rename=names, gc=False, namespace=namespace)
 
@@ -513,7 +520,7 @@ def _record_id(name: str, value: object) -> str:
     if value is None:
         raise BadLine(f"{name} is missing")
     if type(value) is int:
-        value = str(value)
+        value = _digits(name, value)
     if not isinstance(value, str):
         raise BadLine(f"{name} is {_kind(value)}, not text")
     if not value.strip():
@@ -521,6 +528,13 @@ def _record_id(name: str, value: object) -> str:
     if len(value) > LONGEST_ID:
         raise BadLine(f"{name} is longer than {LONGEST_ID} characters")
     return value
+
+
+def _digits(name: str, value: int) -> str:
+    """The digits of a whole number, if they are not too many."""
+    if abs(value) >= 10**LONGEST_NUMBER:
+        raise BadLine(f"{name} is a number of more than {LONGEST_NUMBER} digits")
+    return str(value)
 
 
 def _kind(value: object) -> str:

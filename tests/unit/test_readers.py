@@ -84,6 +84,8 @@ GOOD = b'{"id": "g", "at": "2026-02-28T10:00:00Z", "email": "a@b.example"}'
         (b'{"id": ["a"]}', "id is a list, not text"),
         (b'{"id": {"a": 1}}', "id is an object, not text"),
         (b'{"id": "' + b"x" * 256 + b'"}', "id is longer than 255 characters"),
+        (b'{"id": 1' + b"0" * 38 + b"}", "id is a number of more than 38 digits"),
+        (b'{"id": "a", "phone": 1' + b"0" * 38 + b"}", "phone is a number of more than 38 digits"),
         (b'{"id": "a", "email": 7}', "email is a number, not text"),
         (b'{"id": "a", "email": ["a@b.example"]}', "email is a list, not text"),
         (b'{"id": "a", "phone": {"n": 1}}', "phone is an object, not text"),
@@ -146,6 +148,7 @@ def test_escapes_stay_beside_a_line_that_is_no_text(end):
     [
         (GOOD, False, "2026-02-28T10:00:00Z", "g"),
         (b'{"id": 12, "at": "2026-02-28T10:00:00Z"}', False, "2026-02-28T10:00:00Z", "12"),
+        (b'{"id": ' + b"9" * 38 + b"}", False, "2026-03-01T12:00:00+00:00", "9" * 38),
         (b'{"id": "12", "at": "2026-02-28T10:00:00.123456Z"}', False, "2026-02-28T10:00:00.123456Z", "12"),
         (b'{"id": "a", "at": "2026-02-28T10:00:00+05:30"}', False, "2026-02-28T04:30:00+00:00", "a"),
         (b'{"id": "a", "at": "2026-02-28 10:00"}', False, "2026-02-28T10:00:00+00:00", "a"),
@@ -190,7 +193,8 @@ def test_an_empty_object_has_nothing(key):
 
 
 def test_gzip_is_known_by_its_first_bytes():
-    packed = gzip.compress(GOOD + b"\n") + gzip.compress(GOOD) + b"\0" * 512
+    padding = b"\0" * 3 * 1024 * 1024
+    packed = gzip.compress(GOOD + b"\n") + padding + gzip.compress(GOOD) + b"\0" * 512
     for key in ("a.jsonl", "a.jsonl.gz"):
         assert [row[0] for row in read(packed, key)[0]] == [1, 2]
     assert [row[0] for row in read(GOOD, "a.jsonl.gz")[0]] == [1]

@@ -50,6 +50,13 @@ def cleaned(*batch: Delivered) -> list[list[dict]]:
     return [records.to_dicts() for _, records in clean_records([*batch], region="US", today=TODAY)]
 
 
+def test_a_number_of_more_than_128_bits_is_an_id_as_any_other():
+    ((row, other),) = cleaned(
+        delivered(source("crm", name=["n"]), {"id": 2**128, "n": "Ana Lima"}, {"id": "b"})
+    )
+    assert (row["record_id"], row["given_name"], other["record_id"]) == (str(2**128), "ana", "b")
+
+
 def test_the_latest_is_the_newest_then_the_later_delivery_then_the_later_line():
     marked = mark_latest(
         lines(
