@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from psycopg2 import Error as Psycopg2Error
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
@@ -115,6 +116,7 @@ def phase(number: str, name: str) -> Iterator[Phase]:
         with connect() as connection:
             work = Phase(number, name, connection, run_id)
             _lock(work.cursor)
+            _refuse_if_overtaken(work.cursor, run_id)
             work.cursor.execute("select clock_timestamp()")
             (started_at,) = work.cursor.fetchone()
             yield work
@@ -157,6 +159,18 @@ def _lock(cursor: Cursor) -> None:
         raise Busy("Another run is at work on this database. Wait until it has ended, then run again.")
 
 
+def _refuse_if_overtaken(cursor: Cursor, run_id: int) -> None:
+    """Raise Busy where a later run has consumed something already: what this one wrote under its number, phases that
+    are past it would never take."""
+    cursor.execute("select max(run_id) from identity.ingestion_watermarks")
+    (latest,) = cursor.fetchone()
+    if latest is not None and latest > run_id:
+        raise Busy(
+            f"Run {latest} was begun after this one, run {run_id}, and has done a phase since. "
+            "What this run has done so far is kept. Run again for the rest."
+        )
+
+
 def _leave_failure(
     run_id: int, number: str, name: str, seconds: float, error: BaseException, own_run: bool
 ) -> None:
@@ -168,13 +182,20 @@ def _leave_failure(
                 "phase": number,
                 "script": name,
                 "seconds": round(seconds, 3),
-                "detail": Json({"error": str(error)[:1000]}),
+                "detail": Json({"error": _said(error)}),
             }
             run_file(cursor, HERE / "receipt_failed.sql", receipt)
             if own_run:
                 _close(cursor, run_id, "failed")
     except Exception as second:  # the first error is the one to show
         print(f"(no receipt could be left: {type(second).__name__})", file=sys.stderr)
+
+
+def _said(error: BaseException) -> str:
+    """What an error says, for a receipt; without the rows that PostgreSQL quotes in its details."""
+    if isinstance(error, Psycopg2Error) and error.diag.message_primary:
+        return error.diag.message_primary[:1000]
+    return str(error)[:1000]
 
 
 def join_run(run_id: int, on_work: Callable[[], object] | None = None) -> None:

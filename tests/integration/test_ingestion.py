@@ -193,6 +193,22 @@ def test_a_second_one_at_work_is_told_to_wait(database, lake, run_phase):
     assert ended.returncode == 1 and "Another run is at work" in ended.stderr
 
 
+def test_a_run_that_a_later_one_has_overtaken_is_told_so(database, lake, run_phase):
+    """Else what it writes would stand under a number that the phases after it are past already."""
+    lake.put("sales/a.jsonl", orders("A"))
+    run_phase(SCRIPT)
+    database.execute("insert into gold.pipeline_runs (trigger) values ('pipeline')")
+    ((overtaken,),) = database.query("select max(run_id) from gold.pipeline_runs")
+    lake.put("sales/b.jsonl", orders("B"))
+    run_phase(SCRIPT)
+    lake.put("sales/c.jsonl", orders("C"))
+    ended = run_phase(SCRIPT, check=False, MDM_RUN_ID=str(overtaken))
+    assert ended.returncode == 1 and f"after this one, run {overtaken}," in ended.stderr
+    assert [row[5] for row in raw_content(database)] == ["A", "B"]
+    run_phase(SCRIPT)
+    assert [row[5] for row in raw_content(database)] == ["A", "B", "C"]
+
+
 def test_erased_records_stay_out(database, lake, run_phase):
     database.execute("insert into raw.erased_records values (raw.erased_hash('sales', 'Zoë'))")
     lake.put("sales/a.jsonl", orders("A", "Zoë"))
