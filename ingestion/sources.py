@@ -30,7 +30,6 @@ OWN_RAW_TABLES = ("sources", "ingested_objects", "rejected_records", "erased_rec
 
 SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
-COUNTRY = re.compile(r"[A-Z]{2}")
 
 
 @dataclass(frozen=True)
@@ -145,9 +144,16 @@ def _source(path: Path, name: str, table: object) -> Source:
         raise _wrong(path, name, "staging_table", f'must start with stg_, as in "stg_{name}".')
     if not isinstance(source.day_first, bool):
         raise _wrong(path, name, "day_first", "takes true or false.")
-    if source.region is not None and not COUNTRY.fullmatch(source.region):
+    if source.region is not None and not is_region(source.region):
         raise _wrong(path, name, "region", 'takes a country of two capital letters (ISO 3166), like "GB".')
     return source
+
+
+def is_region(region: str) -> bool:
+    """Whether phone numbers of this country are known."""
+    from phonenumbers import SUPPORTED_REGIONS
+
+    return region in SUPPORTED_REGIONS
 
 
 def _attributes(path: Path, source: str, mapping: object) -> dict[str, tuple[str, ...]]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
-from db.errors import run_script
+from db.errors import ConfigurationError, run_script
 from db.phase import Phase, phase
 from db.postgres import (
     bulk_load,
@@ -204,9 +204,15 @@ def cleaned_parts(
     batches: Iterator[list["Delivered"]], reading: Executor, cleaning: Executor, threads: int
 ) -> Iterator[Part]:
     """The batches cleaned, in their order, while the next ones are read and cleaned beside. threads: of each."""
+    from phonenumbers import SUPPORTED_REGIONS
+
     from staging.source_records import clean_records
 
     region, today = settings.mdm_default_region, datetime.now(UTC).date()
+    if region not in SUPPORTED_REGIONS:
+        raise ConfigurationError(
+            f"MDM_DEFAULT_REGION is {region!r}; it takes a country of two capital letters (ISO 3166), like GB."
+        )
 
     def clean(read: Future) -> list[Part]:
         batch = read.result()

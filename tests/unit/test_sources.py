@@ -80,6 +80,7 @@ SECOND = GOOD.replace("crm", "shop")
         (with_line('staging_table = "contacts"'), "must start with stg_"),
         (with_line('day_first = "yes"'), "key day_first: takes true or false"),
         (with_line('region = "Germany"'), "key region: takes a country"),
+        (with_line('region = "UK"'), "key region: takes a country"),
         (with_line('event_ts = "id"'), "is the record id"),
         (with_line('record = "x"'), "key record: there is no such key"),
         (
