@@ -149,6 +149,11 @@ def explained() -> Iterator[None]:
             raise ConfigurationError(
                 f"PostgreSQL at {where} says: {text}. Mend POSTGRES_DB and POSTGRES_USER."
             ) from error
+        # Classes of SQLSTATE: 08 is a broken connection, 57P a server that goes; without one there was none.
+        if error.pgcode and not error.pgcode.startswith(("08", "57P")):
+            raise MdmError(
+                f"PostgreSQL at {where} ended a statement: {text}. Nothing of this phase was kept; run again."
+            ) from error
         raise MissingError(
             f"PostgreSQL does not answer at {where} ({text}). Start it with ./run_mdm_pipeline.sh up, "
             "or mend POSTGRES_HOST and POSTGRES_PORT."

@@ -7,6 +7,7 @@ import psycopg2
 import pytest
 
 from db import postgres
+from db.errors import MdmError
 from db.postgres import connect, drop_connections, keep_connections, kept_connections, take_over
 from db.run_phases import Fork
 
@@ -36,6 +37,15 @@ def script(tmp_path, text: str) -> Fork:
         f"with connect() as connection, connection.cursor() as cursor:\n    {text}\n"
     )
     return Fork(str(path))
+
+
+def test_a_statement_that_is_ended_is_no_server_that_does_not_answer(database):
+    with (
+        pytest.raises(MdmError, match="ended a statement: canceling statement") as caught,
+        connect() as connection,
+    ):
+        connection.cursor().execute("set statement_timeout = 1; select pg_sleep(5)")
+    assert type(caught.value) is MdmError
 
 
 def test_one_after_another_has_it_as_if_it_were_new(kept):
