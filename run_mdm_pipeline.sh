@@ -76,6 +76,7 @@ quiet=false
 child=
 home=
 browser=
+called_from=
 
 # say TEXT: tell the user, unless quiet
 say() {
@@ -370,6 +371,7 @@ make_env_file() {
 # prepare: the virtual environment, the settings, the project's root as the place to work in
 prepare() {
     local values
+    called_from=$PWD
     cd -- "$PROJECT"
     export PYTHONPATH=$PROJECT
     unset PYTHONHOME MDM_RUN_ID
@@ -483,7 +485,11 @@ main() {
         run_child "$PYTHON" db/runtime.py down
         ;;
     status) run_child "$PYTHON" db/runtime.py status ;;
-    psql) exec "$PYTHON" db/console.py "${command_arguments[@]}" ;;
+    psql)
+        # Files are looked for where psql was called.
+        cd -- "$called_from"
+        exec "$PYTHON" "$PROJECT/db/console.py" "${command_arguments[@]}"
+        ;;
     load)
         hold_home
         start_stores

@@ -33,11 +33,11 @@ class Project:
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def run(self, *arguments: str, text: str | None = None, **environment: str):
-        """Run the script to its end; standard output and error apart."""
+    def run(self, *arguments: str, text: str | None = None, folder: Path | None = None, **environment: str):
+        """Run the script to its end, called from a folder, its own for None; standard output and error apart."""
         return subprocess.run(
             [self.root / "run_mdm_pipeline.sh", *arguments],
-            cwd=self.root,
+            cwd=folder or self.root,
             env=self.environment | environment,
             capture_output=True,
             text=True,
@@ -171,11 +171,13 @@ def test_no_password_stands_in_a_command_line(project: Project):
         assert not [command for command in commands if password in command]
 
 
-def test_psql_runs_commands_and_scripts(project: Project):
+def test_psql_runs_commands_and_scripts(project: Project, tmp_path: Path):
     ended = project.run("psql", "-Atc", "select current_user || ' ' || current_database()")
     assert (ended.returncode, ended.stdout) == (0, "mdm_user mdm_db\n")
     assert project.run("--quiet", "psql", "-At", text="select 1 + 1;").stdout == "2\n"
     assert project.run("psql", text="select 1 / 0; select 2;").returncode == 3
+    (tmp_path / "query.sql").write_text("select 3;")
+    assert project.run("psql", "-At", "-f", "query.sql", folder=tmp_path).stdout == "3\n"
 
 
 def test_psql_and_up_need_nothing_but_bash_python_and_coreutils(project: Project, tmp_path: Path):
