@@ -84,6 +84,8 @@ class Lake:
         """One object as a stream; closed at the end of the block."""
         with self._explained():
             response = self.client.get_object(self.bucket, key)
+            # As it was stored: its headers may call it gzip, and be wrong; its first bytes tell.
+            response.decode_content = False
             try:
                 yield response
             finally:
