@@ -321,6 +321,7 @@ class EmbeddedStores:
         self._require_passwords()
         self._require_access()
         self.logs.mkdir(parents=True, exist_ok=True)
+        self.logs.chmod(0o700)
         self._give(self.home / "lake")
         self._give(self.home / "lake_hashes")
         if not (self.home / "postgres").exists():
