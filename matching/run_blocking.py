@@ -13,8 +13,9 @@ Usage: python matching/run_blocking.py
 import argparse
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ from db.postgres import (
     copy_in,
     copy_in_parts,
     copy_out,
+    copy_out_lists,
     copy_out_numbers,
     estimated_rows,
     is_empty,
@@ -250,8 +252,8 @@ def pair_everything(work: Phase, rules: Rules, mark: int) -> "Candidates":
 def pair_changes(
     work: Phase, rules: Rules, mark: int, few: bool
 ) -> "tuple[Candidates, pl.DataFrame, pl.DataFrame]":
-    """The candidates of the blocks that profiles came to or went from since the mark; the pairs that were not compared
-    yet; and the compared pairs that no rule finds any more, as pairs of rule -1.
+    """The candidates of the blocks that profiles came to or went from since the mark; the pairs that were not known
+    yet; and the known pairs that no rule finds any more, as pairs of rule -1.
 
     Memory: the members of these blocks, 40 bytes each.
     """
@@ -262,6 +264,7 @@ def pair_changes(
     build_left_indexes(work.cursor, KEYS, COMPARED)
     work.cursor.execute("select staging.take_dead_keys(%s)", (mark,))
     dead = by_rule(read_keys(work.cursor, *rules.stored_keys("pg_temp.dead_keys")))
+    waiting = waiting_pairs(work.cursor)
     which = SQL(
         "not exists (select from staging.blocking_keys as known where known.profile_key = p.profile_key)"
     )
@@ -285,8 +288,9 @@ def pair_changes(
         )
         capping = writer.submit(store_capped, work, candidates, capped)
         sharing = writer.submit(find_shared_values, work, own, is_first=False)
-        withdrawn = no_longer_found(reader, rules, candidates, members, touched, dead["profile_key"])
-        pairs = not_compared_yet(reader, candidates.pairs, keys["profile_key"])
+        known = partial(known_pairs, reader, waiting)
+        withdrawn = no_longer_found(reader, known, rules, candidates, members, touched, dead["profile_key"])
+        pairs = not_known_yet(known, candidates.pairs, keys["profile_key"])
         for writing in (storing, capping, sharing):
             writing.result()
     return candidates, pairs, withdrawn
@@ -439,49 +443,73 @@ def store_capped(work: Phase, candidates: "Candidates", known: "pl.DataFrame | N
     run_file(work.cursor, HERE / "keep_capped_blocks.sql", {"run_id": work.run_id} | listed_blocks(gone))
 
 
-def not_compared_yet(cursor: Cursor, pairs: "pl.DataFrame", new: "pl.Series") -> "pl.DataFrame":
-    """The pairs but those that blocks paired afresh find again; new: the profiles that have no compared pairs yet."""
+def not_known_yet(
+    known: "Callable[[pl.Series], pl.DataFrame]", pairs: "pl.DataFrame", new: "pl.Series"
+) -> "pl.DataFrame":
+    """The pairs but those that blocks paired afresh find again; new: the profiles that have no pairs yet."""
     import polars as pl
 
     from matching.candidate_pairs import PAIR
 
-    known = pairs
+    old = pairs
     for side in PAIR:
-        known = known.join(pl.DataFrame({side: new}), on=side, how="anti")
-    if not known.height:
+        old = old.join(pl.DataFrame({side: new}), on=side, how="anti")
+    if not old.height:
         return pairs
-    return pairs.join(
-        compared_pairs(cursor, known["left_profile_key"]), on=PAIR, how="anti", maintain_order="left"
-    )
+    return pairs.join(known(old["left_profile_key"]), on=PAIR, how="anti", maintain_order="left")
 
 
-def compared_pairs(cursor: Cursor, left_keys: "pl.Series") -> "pl.DataFrame":
-    """The compared pairs in force that a rule found, of these left sides."""
+def waiting_pairs(cursor: Cursor) -> "pl.DataFrame":
+    """left_profile_key, right_profile_key, is_found of the pairs of former runs that phase 5 has not taken yet, as it
+    failed; is_found: else they are to be withdrawn.
+
+    Memory: 20 bytes for each of them.
+    """
     import polars as pl
 
     from matching.candidate_pairs import PAIR
 
-    return copy_out_numbers(
+    listed = copy_out_lists(
+        cursor,
+        f"select left_profile_keys, right_profile_keys, rules from {LISTS}",
+        dict.fromkeys(PAIR, pl.Int64) | {"rules": pl.Int32},
+    )
+    # What is found again after it was to be withdrawn is compared; what is withdrawn after is listed no longer.
+    return listed.filter(pl.col("rules") != 0).group_by(PAIR).agg(is_found=pl.col("rules").max() > 0)
+
+
+def known_pairs(cursor: Cursor, waiting: "pl.DataFrame", left_keys: "pl.Series") -> "pl.DataFrame":
+    """The pairs of these left sides that a rule found, and that are in force once phase 5 has taken what waits."""
+    import polars as pl
+
+    from matching.candidate_pairs import PAIR
+
+    compared = copy_out_numbers(
         cursor,
         (HERE / "compared_pairs.sql").read_text(encoding="utf-8"),
         dict.fromkeys(PAIR, pl.Int64),
         {"profile_keys": array_text(left_keys.unique().sort())},
     )
+    if not waiting.height:
+        return compared
+    found = waiting.filter("is_found", pl.col("left_profile_key").is_in(left_keys.unique().implode()))
+    return pl.concat([compared.join(waiting, on=PAIR, how="anti"), found.select(PAIR)])
 
 
 def no_longer_found(
     cursor: Cursor,
+    known: "Callable[[pl.Series], pl.DataFrame]",
     rules: Rules,
     candidates: "Candidates",
     members: "pl.DataFrame",
     touched: "pl.DataFrame",
     dead: "pl.Series",
 ) -> "pl.DataFrame":
-    """What was compared in capped blocks that have a new shape, and no rule finds any more: as pairs of rule -1.
+    """The known pairs of capped blocks that have a new shape which no rule finds any more: as pairs of rule -1.
 
-    cursor: sees what was there before this run. touched: the blocks that this run changes. dead: profiles, with which
-    their pairs went.
-    Memory: the compared pairs of these blocks, 40 bytes for each block that both sides share.
+    cursor: sees what was there before this run. known: gives the known pairs of some left sides. touched: the blocks
+    that this run changes. dead: profiles, with which their pairs went.
+    Memory: the known pairs of these blocks, 40 bytes for each block that both sides share.
     """
     import polars as pl
 
@@ -494,8 +522,7 @@ def no_longer_found(
     nothing = candidates.pairs.clear()
     if not reshaped.height:
         return nothing
-    compared = compared_pairs(cursor, reshaped["profile_key"])
-    pairs = pairs_in_blocks(compared, reshaped).select(PAIR).unique().sort(PAIR)
+    pairs = pairs_in_blocks(known(reshaped["profile_key"]), reshaped).select(PAIR).unique().sort(PAIR)
     keys = read_keys(
         cursor,
         *rules.stored_keys(f"{KEYS} where profile_key = any(%s::bigint[])"),

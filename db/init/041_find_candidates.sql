@@ -4,8 +4,8 @@ drop function if exists staging.pair_blocks(integer, smallint, integer, integer,
 drop function if exists staging.find_candidates(integer, integer, integer);
 
 -- Profiles that died since the mark lose their keys, into dead_keys, and their
--- compared pairs: these would pass for pairs in force if the profiles came back
--- to blocks that are over the limit by then.
+-- pairs, compared or waiting to be: these would pass for pairs in force if the
+-- profiles came back to blocks that are over the limit by then.
 create or replace function staging.take_dead_keys(mark integer)
 returns void
 language plpgsql
@@ -36,6 +36,16 @@ begin
             candidates.left_profile_key = wanted_pairs.left_profile_key
             and candidates.right_profile_key = wanted_pairs.right_profile_key;
         drop table wanted_profiles, wanted_pairs;
+        create temp table unlisted on commit drop as
+        select
+            blocked.left_profile_key,
+            blocked.right_profile_key
+        from staging.identity_match_candidates_blocked as blocked
+        where
+            blocked.left_profile_key in (select dead_keys.profile_key from dead_keys)
+            or blocked.right_profile_key in (select dead_keys.profile_key from dead_keys);
+        perform staging.unlist_pairs(false);
+        drop table unlisted;
     end if;
 end
 $function$;

@@ -280,6 +280,18 @@ begin
                             = candidates.left_profile_key
                             and wanted_pairs.right_profile_key
                             = candidates.right_profile_key
+                    -- What waits to be withdrawn is not compared once more.
+                    where
+                        not exists (
+                            select 1
+                            from staging.identity_match_candidates_blocked as waiting
+                            where
+                                waiting.rules = -1
+                                and candidates.left_profile_key
+                                = waiting.left_profile_key
+                                and candidates.right_profile_key
+                                = waiting.right_profile_key
+                        )
                 ) as listed
                 group by staging.pair_list(listed.left_profile_key);
                 drop table wanted_pairs;

@@ -25,6 +25,46 @@ def blocked(pipelines):
     return run
 
 
+def person(number: int, day: str = "2026-01-01") -> dict:
+    """A record of a name that many have, and a mailbox of its own."""
+    letters = chr(97 + number) * 3
+    return record(
+        f"shop:{number}", day, name="Kwame Haddad", email=f"{letters}{number * 7919}@x{number}.example.com"
+    )
+
+
+FIRST, MORE = [person(number) for number in range(10)], [person(number) for number in range(10, 20)]
+GONE = [withdrawn(f"shop:{number}", "2026-02-01") for number in range(10, 20)]
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        # The block is given up while its pairs wait.
+        [(FIRST, "4.5"), (MORE, "10")],
+        # It comes back while they wait to be withdrawn.
+        [(FIRST, "10"), (MORE, "4.5"), (GONE, "10")],
+        # One of those who wait is gone, and back when the block is given up.
+        [
+            (FIRST, "4.5"),
+            ([withdrawn("shop:0", "2026-02-01")], "4.5"),
+            (MORE, "4.5"),
+            ([person(0, "2026-03-01")], "10"),
+        ],
+    ],
+)
+def test_pairs_that_wait_count_as_those_that_were_compared(pipelines, runs):
+    """Law 2: where phase 5 fails, and a later run takes up both, the customers are those of one run."""
+    cut, at_once = pipelines(), pipelines()
+    for records, last in runs:
+        cut.deliver(*records)
+        cut.run("2", last)
+    at_once.deliver(*(each for records, _ in runs for each in records))
+    at_once.run()
+    assert cut.customers() == at_once.customers()
+    assert cut.candidates().keys() == at_once.candidates().keys()
+
+
 def listed(pipeline) -> list[tuple[str, list[str]]]:
     """What is listed for the matching engine: ('1 2', [rules]), by record ids."""
     rows = pipeline.query(
