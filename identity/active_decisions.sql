@@ -1,7 +1,7 @@
--- One row per record of an active decision of a steward.
+-- One row per record of a decision of a steward that this resolution heeds.
 select
     active.decision_id,
     active.judgement,
     active.record_key,
     active.side
-from identity.active_steward_decisions as active
+from heeded_decisions as active

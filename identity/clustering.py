@@ -84,7 +84,7 @@ def cluster(
     a mean must reach.
     """
     different = _different_rows(different)
-    component = _components(count, [links, forced])
+    component = components(count, [links, forced])
     conflicts = _Conflicts(count, traits, links, component)
     label = _smallest_of(component)
     contradictory = _contradictory(component, different, conflicts)
@@ -117,7 +117,8 @@ def _different_rows(different: pl.DataFrame | None) -> pl.DataFrame:
     )
 
 
-def _components(count: int, pairs: list[Pairs]) -> np.ndarray:
+def components(count: int, pairs: list[Pairs]) -> np.ndarray:
+    """Per node of 0 to `count` - 1 the number of the connected component that these pairs put it into."""
     left = np.concatenate([part.left for part in pairs])
     right = np.concatenate([part.right for part in pairs])
     graph = coo_matrix((np.ones(len(left), dtype=np.int8), (left, right)), shape=(count, count))

@@ -7,10 +7,10 @@ with decisions as (
         bool_or(known.is_active) <> bool_or(known.is_applied) as is_changed
     from (
         select
-            active_steward_decisions.decision_id,
+            heeded_decisions.decision_id,
             true as is_active,
             false as is_applied
-        from identity.active_steward_decisions
+        from heeded_decisions
         union all
         select
             applied_decisions.decision_id,

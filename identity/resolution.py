@@ -2,7 +2,7 @@
 
 A node of the graph is a profile, with all its records. Records of a profile are nodes of their own where
 1. the model does not take equal profiles for one person (a common name and nothing else), or
-2. a steward says that records of this very profile are different people.
+2. a steward says that records of this very profile are different people, or the same ones as others who are.
 
 Keys are looked up once; from then on profiles and nodes are numbers, in the order of their keys.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from identity.clustering import WEIGHT_UNIT, Pairs, cluster
+from identity.clustering import WEIGHT_UNIT, Pairs, cluster, components
 
 ASSIGNED_BY = pl.Series(["alone", "same_profile", "link", "steward"])
 ALONE, SAME_PROFILE, LINK, STEWARD = range(4)
@@ -212,10 +212,26 @@ class _Nodes:
 
 
 def _said_to_be_different(records: pl.DataFrame, decisions: pl.DataFrame) -> np.ndarray:
-    """The rows of records that a steward says are other people than records of the same profile."""
-    different = decisions.filter(pl.col("judgement") == "different")
-    if not different.height:
+    """The rows of records that a steward says are other people than records of the same profile; what is the same as
+    one of the different is as different."""
+    if not (decisions["judgement"] == "different").any():
         return np.empty(0, np.int64)
+    distinct = decisions["record_key"].unique().sort()
+    number = decisions.with_columns(number=distinct.search_sorted(decisions["record_key"]).cast(pl.Int32))
+    tied = (
+        number.filter(pl.col("judgement") == "same")
+        .select(one="number", other=pl.col("number").shift(-1).over("decision_id"))
+        .drop_nulls()
+    )
+    ties = Pairs.of(tied["one"].to_numpy(), tied["other"].to_numpy(), np.full(tied.height, OWN_WEIGHT))
+    person = pl.DataFrame({"record_key": distinct, "person": components(len(distinct), [ties])})
+    sides = (
+        decisions.filter(pl.col("judgement") == "different")
+        .join(person, on="record_key")
+        .select("decision_id", "side", "person")
+        .unique()
+    )
+    different = sides.join(person, on="person")
     return (
         different.join(records.select("record_key", "profile_key").with_row_index("row"), on="record_key")
         .filter(pl.col("side").n_unique().over("decision_id", "profile_key") > 1)["row"]

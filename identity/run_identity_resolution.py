@@ -99,6 +99,7 @@ def resolve_identities(work: Phase) -> None:
         work.skip("no changed records, pairs or decisions")
         return
     work.has_work()
+    run_file(work.cursor, HERE / "heeded_decisions.sql")
     is_first = is_empty(work.cursor, MEMBERSHIPS)
     graph = read_everything(work, parameters) if everything else read_touched(work, parameters)
     resolution = cluster_records(work, graph, parameters)

@@ -4,6 +4,9 @@ import psycopg2
 import pytest
 from resolved_records import A, B, C
 
+from identity import run_identity_resolution
+from tests.pipeline import check_laws, record
+
 ACTIVE = (
     "select judgement, side, source_system || ':' || record_id from identity.active_steward_decisions "
     "inner join identity.steward_decision_records using (decision_id, record_key, side) "
@@ -120,6 +123,27 @@ def test_a_merge_after_a_split_is_refused_until_the_split_is_withdrawn(three):
     refused(three, f"contradicts decision {split}", "gold.steward_merge(%s, %s, 'eva', 'one')", A, other)
     call(three, "gold.steward_withdraw(%s, 'eva', 'was wrong')", split)
     call(three, "gold.steward_merge(%s, %s, 'eva', 'one')", A, other)
+
+
+def test_a_decision_made_while_phase_6_works_is_heeded_by_the_next(pipelines, monkeypatch):
+    """Law 4: what has been applied is what the resolution was made from, and not what is active at its end."""
+    pipeline = pipelines()
+    pipeline.deliver(record("shop:1", name="Astrid Holm"), record("shop:2", name="Bertil Nyman"))
+    pipeline.run()
+    pipeline.deliver(record("shop:3", name="Carin Ek"))
+    cluster_records = run_identity_resolution.cluster_records
+
+    def meanwhile(*given):
+        pipeline.value("gold.steward_confirm('shop', '1', 'shop', '2', 'eva', 'I called')")
+        return cluster_records(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_identity_resolution, "cluster_records", meanwhile)
+        pipeline.run()
+    assert len(pipeline.customers()) == 3
+    pipeline.run()
+    assert len(pipeline.customers()) == 2
+    check_laws(pipeline)
 
 
 def test_two_decisions_that_agree_are_both_kept(three):

@@ -74,6 +74,15 @@ def test_equal_records_are_one_unless_the_model_cannot_tell():
     assert said == {1: "same_profile", 2: "same_profile", 3: "alone", 4: "alone"}
 
 
+def test_records_of_a_profile_are_as_different_as_those_they_are_the_same_as():
+    records = {1: 10, 2: 20, 3: 30, 4: 30}
+    said = [(1, "different", 1, 1), (1, "different", 2, 2)]
+    said += [(2, "same", 1, 1), (2, "same", 3, 2), (3, "same", 2, 1), (3, "same", 4, 2)]
+    assert clusters(resolved(records, decisions=said, own={30: (True, 98.0)})) == parts([1, 3], [2, 4])
+    one_profile = dict.fromkeys(records, 10)
+    assert clusters(resolved(one_profile, decisions=said, own={10: (True, 98.0)})) == parts([1, 3], [2, 4])
+
+
 def test_two_crowds_on_one_weak_link_stay_two_and_the_link_is_refused():
     strong = [(10, 20, 12.0), (40, 50, 12.0)]
     against = [(10, 40, -9.0), (10, 50, -9.0), (20, 50, -9.0)]
