@@ -38,11 +38,11 @@ class Phase:
         self.rows_out = 0
         self.detail: dict[str, object] = {}
 
-    def mark(self, upstream: str) -> int:
-        """The last run of `upstream` this phase has consumed; 0 before the first."""
+    def mark(self, upstream: str, phase: str | None = None) -> int:
+        """The last run of `upstream` this phase, or another, has consumed; 0 before the first."""
         self.cursor.execute(
             "select run_id from identity.ingestion_watermarks where phase = %s and upstream = %s",
-            (self.name, upstream),
+            (phase or self.name, upstream),
         )
         row = self.cursor.fetchone()
         return row[0] if row else 0
@@ -56,13 +56,13 @@ class Phase:
         row = self.cursor.fetchone()
         return row[0] if row else None
 
-    def advance(self, upstream: str, configuration: str | None = None) -> None:
-        """Move the mark for `upstream` to this run; it holds when the phase commits."""
+    def advance(self, upstream: str, configuration: str | None = None, run_id: int | None = None) -> None:
+        """Move the mark for `upstream` to this run, or to run_id; it holds when the phase commits."""
         self.cursor.execute(
             "insert into identity.ingestion_watermarks (phase, upstream, run_id, configuration) "
             "values (%s, %s, %s, %s) on conflict (phase, upstream) do update "
             "set run_id = excluded.run_id, configuration = excluded.configuration, updated_at = now()",
-            (self.name, upstream, self.run_id, configuration),
+            (self.name, upstream, self.run_id if run_id is None else run_id, configuration),
         )
 
     def refresh_statistics(self, *tables: str, columns: tuple[str, ...] = ()) -> None:

@@ -53,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         work.rows_in, work.rows_out = write_events(work, mark, split_mark=mark)
         if not work.rows_in:
             work.skip("no version opened or closed")
-        work.advance(UPSTREAM)
+        # A version carries the run of its golden record: those that phase 8 has not written yet are to come.
+        work.advance(UPSTREAM, run_id=work.mark("gold.dim_customers", "run_golden_history"))
     return 0
 
 

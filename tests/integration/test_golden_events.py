@@ -75,6 +75,22 @@ def test_a_change_whose_version_an_earlier_run_opened_is_told_once(resolved):
     assert resolved.events()[2:] == [("UPDATE", A, None, ["name"]), ("DELETE", B, None, None)]
 
 
+def test_versions_that_come_after_the_events_of_their_run_have_events(resolved):
+    """Where phase 8 is left out of a run."""
+    resolved.add(A, "sales:1", name="Ann")
+    run_golden_customers.main([])
+    run_golden_cdc.main([])
+    resolved.open_run()
+    resolved.run_gold()
+    resolved.add(A, "sales:1", name="Anna")
+    run_golden_customers.main([])
+    resolved.open_run()
+    run_golden_cdc.main([])
+    resolved.open_run()
+    resolved.run_gold()
+    assert resolved.events() == [("INSERT", A, None, None), ("UPDATE", A, None, ["name"])]
+
+
 def test_events_once_written_are_not_written_again(resolved):
     resolved.add(A, "sales:1", name="Ann")
     resolved.run_gold()

@@ -5,6 +5,7 @@ import pytest
 from resolved_records import A, B
 
 from db import build_indexes
+from gold import run_golden_history
 
 VERSIONS = (
     "select version, canonical_name, is_current, merged_into::text "
@@ -55,6 +56,16 @@ def test_a_customer_who_returns_goes_on_with_the_next_version_after_a_gap(resolv
     resolved.add(A, "sales:1", name="Ann")
     resolved.run_gold()
     assert resolved.database.query(VERSIONS, (A,)) == [(1, "Ann", False, None), (2, "Ann", True, None)]
+
+
+def test_a_customer_who_goes_is_closed_also_where_phase_8_came_before_phase_7(resolved):
+    resolved.add(A, "sales:1", name="Ann")
+    resolved.run_gold()
+    resolved.withdraw("sales:1")
+    assert run_golden_history.main([]) == 0
+    resolved.open_run()
+    resolved.run_gold()
+    assert resolved.database.query(VERSIONS, (A,)) == [(1, "Ann", False, None)]
 
 
 def test_the_table_as_it_was_after_each_run(resolved):
