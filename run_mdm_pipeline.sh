@@ -374,6 +374,8 @@ prepare() {
     called_from=$PWD
     cd -- "$PROJECT"
     export PYTHONPATH=$PROJECT
+    # Nobody multiplies matrices; its threads, once loaded, wait for it with a core each.
+    export OPENBLAS_NUM_THREADS=${OPENBLAS_NUM_THREADS:-1}
     unset PYTHONHOME MDM_RUN_ID
     set_up_venv core
     make_env_file

@@ -216,8 +216,6 @@ def main(argv: list[str] | None = None) -> int:
     """Run the given steps; open a run before the first that has a NUMBER, close it after the last."""
     steps = [tuple(step.split("|")) for step in (sys.argv[1:] if argv is None else argv)]
     signal.signal(signal.SIGTERM, stop)
-    # Nobody multiplies matrices; its threads, once loaded, wait for it with a core each.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     importlib.import_module("db.lake")  # several scripts need it, at once
     last = max((place for place, (number, *_) in enumerate(steps) if number), default=-1)
     run_id, announced = 0, None
