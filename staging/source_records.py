@@ -187,7 +187,9 @@ def given_values(delivered: Delivered) -> pl.DataFrame:
     ids = fields.index(source["record_id_field"])
     if columns[ids].null_count():
         # polars makes null of a number beyond 128 bits, which phase 2 once took in as an id.
-        columns[ids] = pl.Series(safe[fields[ids]], [str(getattr(line, safe[fields[ids]])) for line in parsed])
+        columns[ids] = pl.Series(
+            safe[fields[ids]], [str(getattr(line, safe[fields[ids]])) for line in parsed]
+        )
     is_alive = ~pl.col("is_deleted")
     return (
         delivered.lines.with_columns(columns)

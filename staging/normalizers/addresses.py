@@ -15,7 +15,17 @@ POSTAL_FORMS = [
     (r"^([1-9][0-9]{3})([a-z]{2})$", "$1 $2"),  # Netherlands
     (r"^([0-9]{5})[0-9]{4}$", "$1"),  # United States, ZIP+4
 ]
-COUNTRY_BEFORE_CODE = r"^[a-z]{1,3}[- ]+([0-9][0-9 -]{2,}[0-9])$"  # D-80331, CH 8000
+# D-80331, LV1010, CA 90210-1234; NL-1012 AB
+COUNTRY_BEFORE_CODE = (
+    "^(?:"
+    + "|".join(
+        f"{any_of(prefixes)}(?P<digits{digits}>[0-9]{{{digits}}})"
+        for digits, prefixes in WORDS["postal_prefixes"].items()
+    )
+    + f"|{any_of(WORDS['postal_states']['states'])}(?P<zip>[0-9]{{5}}(?:[0-9]{{4}})?)"
+    + "|nl(?P<dutch>[0-9]{4}[a-z]{2}))$"
+)
+CODE_ALONE = "".join(f"${{digits{digits}}}" for digits in WORDS["postal_prefixes"]) + "${zip}${dutch}"
 
 
 @by_distinct
@@ -23,15 +33,18 @@ def normalize_postal_code(values: pl.Series) -> pl.DataFrame:
     """Columns postal_code and reason (String), one row per value.
 
     Lower case without inner punctuation; one space where the United Kingdom ('cr0 4dt'), Canada ('k1a 0b1')
-    and the Netherlands ('1012 ab') write one; a ZIP+4 is its first five digits.
+    and the Netherlands ('1012 ab') write one; a ZIP+4 is its first five digits. Known letters of a country or
+    a state before digits go.
     """
     text = fold(clean(values))
     text = on_rows(text, text.str.contains(r"^[0-9]+\.0$"), lambda rows: rows.str.replace(r"\.0$", ""))
-    text = on_rows(
-        text, text.str.contains("^[a-z]"), lambda rows: rows.str.replace(COUNTRY_BEFORE_CODE, "$1")
-    )
     code = on_rows(
         text, text.str.contains(r"[^a-z0-9]"), lambda rows: rows.str.replace_all(r"[^\p{L}\p{N}]+", "")
+    )
+    code = on_rows(
+        code,
+        code.str.contains(COUNTRY_BEFORE_CODE),
+        lambda rows: rows.str.replace(COUNTRY_BEFORE_CODE, CODE_ALONE),
     )
     frame = pl.DataFrame({"text": text, "compact": code})
     for pattern, form in POSTAL_FORMS:

@@ -18,6 +18,11 @@ GENERATIONS = WORDS["generations"]
 LONGEST_NAME = 150
 
 
+def _abbreviated(words: list[str]) -> str:
+    """A group of abbreviations as they are written: "rer nat" also as "rer. nat" and "rer.nat"."""
+    return any_of(sorted({*words, *fold(pl.Series(words))})).replace(" ", r"\.? ?")
+
+
 def _group(*lists: list[str]) -> str:
     """A group of words as they are written in names: with accents or without, points between them or not."""
     words = sorted({word for words in lists for word in words})
@@ -29,9 +34,22 @@ ORDINAL = r"(?:[0-9]{1,2}(?:st|nd|rd|th))"
 TITLE = _group(NAMES["titles"])
 TITLE_WITH_POINT = any_of(NAMES["titles_with_point"])
 TITLES = rf"(?:(?:{TITLE}(?:\.? *[&/+,] *|\. *| +(?:and +|und +|et +|y +|e +)?)|{TITLE_WITH_POINT} *))+"
+# Dr. med. dent., Prof. Dr. h.c. mult.; not Dr. H. C. Andersen, Dr. Nat Cole
+FIELD = (
+    rf"(?:{_abbreviated(NAMES['fields'] + NAMES['fields_with_point'])}\."
+    rf"|(?-i:{_abbreviated(NAMES['fields'])}|h\. ?c|hc)\b)"
+)
+DEGREE = (
+    rf"(^|[ ,])(?:(?:dr|prof|mag\.)(?:(?:\.[ /-]*|[ /-]+){FIELD})+"
+    rf"|dipl(?:\.?-\p{{L}}+|\.? ?{_abbreviated(NAMES['diplomas'])}\b)(?:\.?-\p{{L}}+)*|univ\.?[ -]+prof\b)\.?"
+)
 FAMILY_NAME_TITLE = _group(
     [title for title in NAMES["titles"] if title not in NAMES["titles_of_given_names"]]
 )
+FAMILY_NAME_TITLE_WITH_POINT = any_of(
+    [title for title in NAMES["titles_with_point"] if title not in NAMES["titles_of_given_names"]]
+)
+AMBIGUOUS_TITLE = any_of(NAMES["titles_before_two_names"])
 TRAILING_TITLE = any_of(NAMES["trailing_titles"])
 GENERATION = any_of(list(GENERATIONS))
 # A degree is written with points or without.
@@ -45,6 +63,7 @@ RANK, RANK_OR_NAME = any_of(NAMES["ranks"]), _group(NAMES["ranks_or_names"])
 PEERAGE = rf"(?:{ORDINAL} +(?:{RANK}|{RANK_OR_NAME})(?: +of)?|{RANK}(?: +of)?|{RANK_OR_NAME} +(?:of|von|zu))"
 PARTICLE = _group(NAMES["particles"])
 
+BEFORE_TWO_NAMES = (rf"^{AMBIGUOUS_TITLE}\.? +(\S+ +\S)", "$1")
 NOT_SHOWN = r"[^\p{L}\p{M}\p{N} '.,-]+"
 
 REWRITES = [
@@ -55,8 +74,9 @@ REWRITES = [
     (r"^[ ,.-]+|[ ,-]+$", ""),
     # O Brien, O' Brien, and not John O Smith
     (rf"\b(O)(?:' ?| )({any_of(NAMES['o_names'])})\b", "$1'$2"),
-    (rf"^{TITLES}(\S)", "$1"),
-    (rf"^{any_of(NAMES['titles_before_two_names'])}\.? +(\S+ +\S)", "$1"),
+    # Dr. John Smith, Major Sir John Smith, Hon Mrs Smith
+    (rf"^(?:(?:{AMBIGUOUS_TITLE}|hon) +)?{TITLES}(\S)", "$1"),
+    BEFORE_TWO_NAMES,
     # 1st Baronet, Bt.
     (rf"(?:^|[, ]+)(?:{ORDINAL} +(?:baronet|bart|bt)|baronet|bt)\b\.?", ""),
     (r"[, ]+bart\.?$", ""),
@@ -93,7 +113,13 @@ REWRITES = [
     (rf"^([^,]+), {TITLES}(\S)", "$1, $2"),
     (rf"^([^,]+), (.+?) ({PARTICLE}(?: {PARTICLE})*)$", "$3 $1, $2"),
 ]  # fmt: skip
-FAMILY_IN_CAPITALS = r"^(\p{Lu}[\p{Lu}'-]{2,}(?: \p{Lu}[\p{Lu}'-]{2,})*) (\p{Lu}\p{L}*\p{Ll}.*)$"
+# Two words of a part may both be given names (Imam Budi, Maj Britt Eva).
+REWRITES_OF_PARTS = [rewrite for rewrite in REWRITES if rewrite != BEFORE_TWO_NAMES]
+# DUPONT Jean-Pierre, and not JOHN McDONALD
+FAMILY_IN_CAPITALS = (
+    r"^(\p{Lu}[\p{Lu}'-]{2,}(?: \p{Lu}[\p{Lu}'-]{2,})*) "
+    r"(\p{Lu}[\p{Ll}\p{M}]+(?:\.?[ '-]+\p{L}[\p{Ll}\p{M}]*)*\.?)$"
+)
 
 NOT_PLAIN_WORDS = (
     NAMES["titles"]
@@ -106,7 +132,7 @@ NOT_PLAIN_WORDS = (
     + NAMES["particles"]
     + ["o", "of", "baronet", "bart", "bt"]
 )
-SPECIAL_WORD = _group(NOT_PLAIN_WORDS)
+SPECIAL_WORD = f"(?:{_group(NOT_PLAIN_WORDS)}|dipl[ -][^ ]+)"
 IN_CAPITALS = r"^\p{Lu}[\p{Lu}-]{2}.*\p{Ll}"  # perhaps DUPONT Jean
 # A point stands behind an initial only, and there is a word after it.
 NOT_PLAIN = (
@@ -126,6 +152,9 @@ REPEATED_LETTER = "|".join(f"{letter}{{3,}}" for letter in "abcdefghijklmnopqrst
 PLACEHOLDER = (
     rf"^(?:(?:(?:{EMPTY_WORD}[0-9]*|{REPEATED_LETTER}|x+|[0-9]+)(?:[ ,._/-]+|$))+"
     rf"|{any_of(PLACEHOLDERS['full_names'])})$"
+)
+WORD_OR_NAME = (
+    rf"^(?:(?i:{any_of(PLACEHOLDERS['words_or_names'])})|{any_of(PLACEHOLDERS['words_or_names_spelled'])})$"
 )
 LETTERLESS = r"^[^\p{L}\p{N}]+$"
 # Nothing but this can be wrong with a name: letters that do not begin like a placeholder are none.
@@ -156,6 +185,7 @@ def _settled_full(full: pl.Series) -> pl.DataFrame:
 
 
 def _settled(full: pl.Series, given: pl.Series, family: pl.Series) -> pl.DataFrame:
+    delivered_given, delivered_family = given, family
     frame = pl.concat(
         [
             _split_full(full).select(pl.all().name.prefix("full_")),
@@ -171,8 +201,11 @@ def _settled(full: pl.Series, given: pl.Series, family: pl.Series) -> pl.DataFra
         & pl.col("full_family").is_null()
         & (pl.col("given") == pl.col("family"))
     ).fill_null(False)
+    perhaps_given = _perhaps_names(delivered_given, frame["given_reason"], frame["family_text"])
+    perhaps_family = _perhaps_names(delivered_family, frame["family_reason"], frame["given_text"])
     frame = frame.with_columns(
-        given=pl.when(~only_family).then("given"),
+        given=pl.coalesce(pl.when(~only_family).then("given"), perhaps_given),
+        family=pl.coalesce("family", perhaps_family),
         generation=pl.coalesce("full_generation", "family_generation")
         .str.to_lowercase()
         .replace(GENERATIONS),
@@ -237,6 +270,7 @@ def _split_full(values: pl.Series) -> pl.DataFrame:
 
 def _split_odd(names: pl.Series) -> pl.DataFrame:
     """Columns given, family, generation of names that are not plain words."""
+    names = _short_degrees(names)
     is_turned = names.str.contains(TURNED) & ~names.str.contains(NOT_TURNED)
     turned, rest = is_turned.arg_true(), (~is_turned).arg_true()
     parts = names.gather(turned).str.splitn(", ", 2).struct.rename_fields(["family", "given"]).struct.unnest()
@@ -273,7 +307,8 @@ def _split_rewritten(raw: pl.Series, text: pl.Series) -> pl.DataFrame:
     )
     # "Mr Smith", "Sir Knott, Baronet": the word before the comma was the end of a name.
     family_alone = pl.col("raw").str.contains(
-        rf"(?i)^(?:{FAMILY_NAME_TITLE}[. ]|{PEERAGE} |{ORDINAL} |baronet )|,"
+        rf"(?i)^(?:(?:(?:{AMBIGUOUS_TITLE}|hon) +)?{FAMILY_NAME_TITLE}[. ]"
+        rf"|{FAMILY_NAME_TITLE_WITH_POINT}|{PEERAGE} |{ORDINAL} |baronet )|,"
     )
     alone = pl.when(
         pl.col("text").str.contains(r"\p{L}") & ~pl.col("text").str.contains(rf"(?i)^{TITLE}\.?$")
@@ -302,7 +337,13 @@ def _settle_part(values: pl.Series, not_alone: str) -> pl.DataFrame:
         return pl.DataFrame(dict.fromkeys(("text", "reason", "generation"), values))
     text, reason = _names_only(values)
     odd = text.str.contains(NOT_PLAIN).fill_null(False)
-    settled = on_rows(text, odd, lambda rows: _rewritten(rows).str.replace_all(",", "", literal=True))
+    settled = on_rows(
+        text,
+        odd,
+        lambda rows: _rewritten(_short_degrees(rows), REWRITES_OF_PARTS).str.replace_all(
+            ",", "", literal=True
+        ),
+    )
     frame = pl.DataFrame({"raw": text, "text": settled, "reason": reason})
     is_name = pl.col("text").str.contains(r"\p{L}") & ~pl.col("text").str.contains(rf"(?i)^{not_alone}\.?$")
     return frame.select(
@@ -313,6 +354,16 @@ def _settle_part(values: pl.Series, not_alone: str) -> pl.DataFrame:
         .alias("reason"),
         _generation(pl.col("raw")).alias("generation"),
     )
+
+
+def _perhaps_names(delivered: pl.Series, reason: pl.Series, other: pl.Series) -> pl.Series:
+    """Delivered parts that may mean nothing, or be a name: a name where the other part is one."""
+    rows = ((reason == "placeholder") & other.is_not_null()).fill_null(False).arg_true()
+    names = pl.Series([None], dtype=pl.String).new_from_index(0, len(delivered))
+    if not len(rows):
+        return names
+    words = clean(delivered.gather(rows))
+    return names.scatter(rows, words.set(~words.str.contains(WORD_OR_NAME), None))
 
 
 def _names_only(values: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -349,10 +400,16 @@ def _has_digits(names: pl.Series) -> pl.Series:
     return some.scatter(rows, names.gather(rows).str.contains(DIGITS)) if len(rows) else some
 
 
-def _rewritten(text: pl.Series) -> pl.Series:
+def _short_degrees(names: pl.Series) -> pl.Series:
+    """Names with a mere Dr. for 'Dr. rer. nat.' and 'Dipl.-Ing.', titles both."""
+    degree = f"(?i){DEGREE}"
+    return on_rows(names, names.str.contains(degree), lambda rows: rows.str.replace_all(degree, "${1}dr. "))
+
+
+def _rewritten(text: pl.Series, rewrites: list[tuple[str, str]] = REWRITES) -> pl.Series:
     """Names without brackets, titles, degrees and peerage, as 'Given Family' or 'Family, Given'."""
     rewritten = VALUE
-    for pattern, replacement in REWRITES:
+    for pattern, replacement in rewrites:
         rewritten = rewritten.str.replace_all(f"(?i){pattern}", replacement)
     return applied(rewritten.str.replace(FAMILY_IN_CAPITALS, "$1, $2"), text)
 

@@ -22,6 +22,10 @@ from .text import VALUE, WORDS, any_of, applied, by_distinct, clean, on_rows
 EXTENSION = r" ?(?:x|ext\.?) ?[0-9]{1,6}$"
 PUNCTUATION = [" ", "-", "(", ")", ".", "/"]
 NUMBER = r"^\+?[0-9]{7,18}$"
+# 7911 123456 (mobile), and not 1-800-FLOWERS
+WORDS_BEHIND = r"^((?:[^0-9]*[0-9]){7}.*?)[^0-9]*\p{L}[^0-9]*$"
+# Mexico dialled a 1 before mobile numbers until 2019.
+MOBILE_OF_MEXICO = r"52[ ().\-/]*1([ ().\-/]*(?:[0-9][ ().\-/]*){10})$"
 SEVERAL_NUMBERS = re.compile(r"\s*[/;,|]\s*|\s+(?:or|and|und|ou|o)\s+", re.IGNORECASE)
 COUNTRY_CODE = r"^\+(" + "|".join(str(code) for code in sorted(COUNTRY_CODE_TO_REGION_CODE)) + ")"
 FEWEST_DIGITS = 7  # with the country code: the shortest numbers in use, of small islands, have as many
@@ -99,14 +103,21 @@ def normalize_phone(values: pl.Series, default_region: str) -> pl.DataFrame:
     if default_region not in phonenumbers.SUPPORTED_REGIONS:
         raise ValueError(f"no telephone numbering plan for region {default_region!r}")
     numbers = without_artefacts(clean(values), default_region)
-    phones = settled_by_plan(numbers, default_region)
-    open_rows = (phones.is_null() & numbers.is_not_null()).arg_true()
-    reasons = pl.repeat(None, len(numbers), dtype=pl.String, eager=True)
+    alone = without_words(numbers)
+    phones = settled_by_plan(alone, default_region)
+    open_rows = (phones.is_null() & alone.is_not_null()).arg_true()
+    reasons = pl.repeat(None, len(alone), dtype=pl.String, eager=True)
     if len(open_rows):
-        rest = _settled_by_package(numbers.gather(open_rows), default_region)
+        rest = _settled_by_package(alone.gather(open_rows), default_region)
         phones = phones.scatter(open_rows, rest["phone"])
         reasons = reasons.scatter(open_rows, rest["reason"])
-    junk = _is_placeholder(numbers, phones)
+        # The letters may stand for digits after all.
+        spelled = (phones.is_null() & (alone != numbers)).arg_true()
+        if len(spelled):
+            rest = _settled_by_package(numbers.gather(spelled), default_region)
+            phones = phones.scatter(spelled, rest["phone"])
+    reasons = reasons.set(phones.is_not_null(), None)
+    junk = _is_placeholder(alone, phones)
     return pl.DataFrame({"phone": phones, "reason": reasons}).select(
         phone=pl.when(~junk).then("phone"),
         reason=pl.when(junk).then(pl.lit("placeholder")).otherwise("reason"),
@@ -122,7 +133,15 @@ def without_artefacts(numbers: pl.Series, region: str) -> pl.Series:
     if PhoneMetadata.metadata_for_region(region).international_prefix in ("00", "011"):
         abroad = numbers.str.contains(r"^\(?00[ ().\-/]*[1-9]")
         numbers = on_rows(numbers, abroad, lambda rows: rows.str.replace(r"^\(?00", "+"))
-    return numbers
+    mobile = rf"^\+{'?' if region == 'MX' else ''}{MOBILE_OF_MEXICO}"
+    return on_rows(numbers, numbers.str.contains(mobile), lambda rows: rows.str.replace(mobile, "+52$1"))
+
+
+def without_words(numbers: pl.Series) -> pl.Series:
+    """Numbers without what is said about them behind."""
+    return on_rows(
+        numbers, numbers.str.contains(r"\p{L}[^0-9]*$"), lambda rows: rows.str.replace(WORDS_BEHIND, "$1")
+    )
 
 
 def settled_by_plan(numbers: pl.Series, region: str) -> pl.Series:
