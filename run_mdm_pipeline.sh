@@ -254,6 +254,13 @@ check_arguments() {
     if ! $with_producers && ((last_phase == 0)); then
         fail 2 "Phase 1 is the producers, and --no-producers leaves them out: nothing to run."
     fi
+    if ((${#producer_arguments[@]})) && { ! $with_producers || ((first_phase > 0)); }; then
+        fail 2 "${producer_arguments[0]} is for the producers, phase 1, which this run leaves out."
+    fi
+    if ((${#matching_arguments[@]})) &&
+        ((first_phase > $(position_of 5) || last_phase < $(position_of 5))); then
+        fail 2 "${matching_arguments[0]} is for phase 5, which this run leaves out."
+    fi
 }
 
 # find_python: the name of a Python 3.11 or newer that can make virtual environments
@@ -379,11 +386,13 @@ prepare() {
     unset PYTHONHOME MDM_RUN_ID
     set_up_venv core
     make_env_file
-    values=$("$PYTHON" db/settings.py mdm_home mdm_quiet minio_host minio_console_port minio_root_user)
+    values=$("$PYTHON" db/settings.py mdm_home mdm_quiet minio_host minio_console_port minio_root_user mdm_runtime)
     mapfile -t values <<<"$values"
     home=${values[0]}
     [[ ${values[1]} == True ]] && quiet=true
     browser="http://${values[2]}:${values[3]} (user ${values[4]}, MINIO_ROOT_PASSWORD of .env)"
+    [[ ${values[5]} == external ]] && browser=
+    return 0
 }
 
 # hold_home: this MDM_HOME is ours alone until this shell and its children have ended
@@ -464,7 +473,7 @@ run_pipeline() {
     run_script db/run_phases.py "${steps[@]}" "||gold/run_summary.py"
     say
     say "Query the customers:  ./run_mdm_pipeline.sh psql"
-    [[ $(<"$home/runtime") == external ]] || say "Browse the lake:      $browser"
+    [[ -z $browser ]] || say "Browse the lake:      $browser"
 }
 
 main() {

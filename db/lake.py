@@ -39,22 +39,30 @@ class Lake:
     def from_settings(cls, given: Settings = settings) -> "Lake":
         """The lake of the settings; makes the bucket when it is not there."""
         address = f"{given.minio_host}:{given.minio_port}"
-        client = Minio(
-            address,
-            access_key=given.minio_root_user,
-            secret_key=given.minio_root_password,
-            secure=given.minio_secure,
-            region="us-east-1",
-            http_client=urllib3.PoolManager(
-                maxsize=16,
-                timeout=urllib3.Timeout(connect=5, read=120),
-                retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
-            ),
+        http = urllib3.PoolManager(
+            maxsize=16,
+            timeout=urllib3.Timeout(connect=5, read=120),
+            retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
         )
-        lake = cls(client, given.minio_bucket, address)
-        with lake._explained():
-            if not client.bucket_exists(given.minio_bucket):
-                client.make_bucket(given.minio_bucket)
+        try:
+            client = Minio(
+                address,
+                access_key=given.minio_root_user,
+                secret_key=given.minio_root_password,
+                secure=given.minio_secure,
+                region="us-east-1",
+                http_client=http,
+            )
+            lake = cls(client, given.minio_bucket, address)
+            with lake._explained():
+                if not client.bucket_exists(given.minio_bucket):
+                    client.make_bucket(given.minio_bucket)
+        except ValueError as error:
+            # What the client checks before it asks the store.
+            raise ConfigurationError(
+                f"There can be no bucket {given.minio_bucket!r} at {address}: {error}. "
+                "Mend MINIO_BUCKET, MINIO_HOST and MINIO_PORT."
+            ) from error
         return lake
 
     def put(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:

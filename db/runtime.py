@@ -106,8 +106,10 @@ def up(given: Settings = settings) -> None:
         stores = EmbeddedStores(given)
         stores.start()
     _wait(given, PATIENCE[choice.runtime])
-    given.mdm_home.mkdir(parents=True, exist_ok=True)
-    _memory(given).write_text(f"{choice.runtime}\n")
+    # Stores elsewhere are no home's own: a home that holds stores goes on knowing which.
+    if choice.runtime != "external":
+        given.mdm_home.mkdir(parents=True, exist_ok=True)
+        _memory(given).write_text(f"{choice.runtime}\n")
     _say(given, f"  stores: {choice.runtime} ({choice.reason})")
     if isinstance(stores, EmbeddedStores) and stores.home != given.mdm_home:
         _say(given, f"  data: {stores.home} (the servers' user cannot enter {given.mdm_home})")

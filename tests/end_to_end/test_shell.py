@@ -131,6 +131,10 @@ def test_the_list_has_every_phase_in_order_and_every_script_is_there(bare_projec
         ("--only 9", "no phase '9'"),
         ("--from 9A --to 2", "nothing to run"),
         ("--only 1 --no-producers", "nothing to run"),
+        ("--from 6 --retrain", "--retrain is for phase 5, which this run leaves out"),
+        ("--to 4.5 --retrain", "--retrain is for phase 5, which this run leaves out"),
+        ("--from 2 --records 5", "--records is for the producers, phase 1, which this run leaves out"),
+        ("--no-producers --seed 5", "--seed is for the producers, phase 1, which this run leaves out"),
         ("--records many", "--records takes a whole number from 1, not 'many'"),
         ("--records=0", "--records takes a whole number from 1, not '0'"),
         ("--seed -1", "--seed takes a whole number"),
@@ -257,7 +261,13 @@ def test_a_wrong_password_is_named(project: Project, variable: str):
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("POSTGRES_PORT", "five"), ("MINIO_PORT", "70000"), ("MDM_RUNTIME", "podman"), ("MDM_QUIET", "maybe")],
+    [
+        ("POSTGRES_PORT", "five"),
+        ("MINIO_PORT", "70000"),
+        ("MINIO_BUCKET", "Bad_Bucket"),
+        ("MDM_RUNTIME", "podman"),
+        ("MDM_QUIET", "maybe"),
+    ],
 )
 def test_a_wrong_setting_is_named(project: Project, variable: str, value: str):
     assert variable in one_paragraph(project.run("up", **{variable: value}), 2)
@@ -279,6 +289,12 @@ def test_external_stores_that_are_down(project: Project):
     (port,) = free_ports(1)
     said = one_paragraph(project.run("--runtime", "external", "up", POSTGRES_PORT=str(port)), 3)
     assert f"127.0.0.1:{port}" in said
+
+
+def test_stores_elsewhere_do_not_make_a_home_forget_its_own(project: Project):
+    ended = project.run("--runtime", "external", "up")
+    assert ended.returncode == 0, ended.stderr
+    assert "embedded (as before)" in project.run("status", MDM_RUNTIME="auto").stdout
 
 
 def test_one_phase_alone_and_quiet(project: Project):
