@@ -68,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
 def _rows_of(cursor: Cursor, key: str, etag: str | None) -> int | None:
     """Lines ingestion took from the object under this ETag: 0 for one rewritten here, None for a new one."""
     cursor.execute(
-        "select row_count + rejected_count from raw.ingested_objects where object_key = %s and etag = %s",
+        "select row_count + rejected_count from raw.ingested_objects where object_key = %s and etag = %s "
+        "order by object_id desc limit 1",
         (key, etag),
     )
     row = cursor.fetchone()
@@ -102,7 +103,7 @@ def _expect(connection: Connection, object_id: int, etag: str, size: int) -> Non
             "insert into raw.ingested_objects (source_system, object_key, etag, size_bytes, last_modified, "
             "row_count, rejected_count, run_id) "
             "select source_system, object_key, %s, %s, last_modified, 0, 0, run_id "
-            "from raw.ingested_objects where object_id = %s on conflict (object_key, etag) do nothing",
+            "from raw.ingested_objects where object_id = %s on conflict (object_key, etag, delivery) do nothing",
             (etag, size, object_id),
         )
     connection.commit()

@@ -1,4 +1,4 @@
--- One row per listed object of this ETag that has not been taken in, in order of arrival.
+-- One row per listed object whose content is not what was taken in last, in order of arrival.
 with listed as (
     select
         object_key,
@@ -15,7 +15,7 @@ from listed
 where
     not exists (
         select
-        from raw.ingested_objects as known
+        from raw.current_objects as known
         where known.object_key = listed.object_key and known.etag = listed.etag
     )
 order by listed.last_modified, listed.object_key

@@ -44,10 +44,36 @@ create table if not exists raw.ingested_objects (
     row_count bigint not null,
     rejected_count bigint not null,
     run_id integer not null,
-    ingested_at timestamptz not null default now(),
-    unique (object_key, etag)
+    ingested_at timestamptz not null default now()
 );
-comment on table raw.ingested_objects is 'One row per lake object and ETag';
+-- An object may be replaced, and come back as it was.
+alter table raw.ingested_objects
+add column if not exists delivery integer not null default 1;
+alter table raw.ingested_objects
+drop constraint if exists ingested_objects_object_key_etag_key;
+create unique index if not exists ingested_objects_delivery
+on raw.ingested_objects (object_key, etag, delivery);
+comment on table raw.ingested_objects is
+'One row per delivery of a lake object: its key, the ETag of what was in it, and how many times that was in it';
+
+-- What is under a key as it was taken in last, or as erasure left it of that: it brings no rows of its own.
+create or replace view raw.current_objects as
+select distinct
+    known.object_key,
+    known.etag
+from raw.ingested_objects as known
+where
+    not exists (
+        select 1
+        from raw.ingested_objects as later
+        where
+            later.object_key = known.object_key
+            and later.object_id > known.object_id
+            and later.etag <> known.etag
+            and later.row_count + later.rejected_count > 0
+    );
+comment on view raw.current_objects is
+'One row per lake object and ETag that is not to be taken in again';
 create index if not exists ingested_objects_run_id
 on raw.ingested_objects (run_id);
 

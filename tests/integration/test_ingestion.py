@@ -193,6 +193,18 @@ def test_a_second_one_at_work_is_told_to_wait(database, lake, run_phase):
     assert ended.returncode == 1 and "Another run is at work" in ended.stderr
 
 
+def test_an_object_that_is_put_back_as_it_was_is_a_new_delivery(database, lake, run_phase):
+    for records in (["A"], ["B"], ["A"], ["A"], ["B"]):
+        lake.put("sales/a.jsonl", orders(*records))
+        run_phase(SCRIPT)
+        assert "no new objects" in run_phase(SCRIPT).stdout
+    taken = database.query("select record_id from raw.sales_orders order by object_id")
+    assert taken == [("A",), ("B",), ("A",), ("B",)]
+    assert database.query("select delivery from raw.ingested_objects order by object_id") == [
+        (1,), (1,), (2,), (2,),
+    ]  # fmt: skip
+
+
 def test_a_run_that_a_later_one_has_overtaken_is_told_so(database, lake, run_phase):
     """Else what it writes would stand under a number that the phases after it are past already."""
     lake.put("sales/a.jsonl", orders("A"))
