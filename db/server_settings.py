@@ -47,7 +47,7 @@ def server_settings(memory: int, cores: int, *, lz4: bool) -> dict[str, str]:
         # the log of changes: few, spread checkpoints; nothing for replicas
         "wal_level": "minimal",
         "max_wal_senders": "0",
-        "max_wal_size": share(6, 512 * MIB, 4 * GIB),
+        "max_wal_size": share(3, 512 * MIB, 8 * GIB),
         # what a run's phase logs fits in, and the log's writer takes it to the disk on another core meanwhile; to
         # fill a new file with zeros first would write everything twice
         "wal_buffers": share(192, 16 * MIB, 128 * MIB),
