@@ -1,7 +1,8 @@
 """Phase 3: clean the delivered lines into one row per source record, its latest version.
 
 Takes the raw rows of runs after its mark, source by source; a changed mapping in the sources file takes all
-of that source again. Of several deliveries of a record the newest event_ts wins; ties go to the later one.
+of that source again, another version of the cleaning all of every source. Of several deliveries of a record the
+newest event_ts wins; ties go to the later one.
 What is invalid or junk is kept in `issues` with its reason and stays out of matching.
 
 Usage: python staging/run_staging.py
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,21 +115,35 @@ def stage_all(work: Phase) -> None:
 
 
 def configuration_of(source: dict) -> str:
-    """Hash of what decides how a line of this source is read."""
+    """Hash of what decides how a line of this source is read and cleaned."""
     text = json.dumps(
-        [source["attributes"], source["day_first"], source["region"], settings.mdm_default_region]
+        [
+            source["attributes"],
+            source["day_first"],
+            source["region"],
+            settings.mdm_default_region,
+            cleaning_version(HERE),
+        ]
     )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@cache
+def cleaning_version(folder: Path) -> str:
+    """Hash of the code and words that clean, in this folder: by a later version records are cleaned again."""
+    files = [folder / "source_records.py", *sorted((folder / "normalizers").iterdir())]
+    parts = [file.read_bytes() for file in files if file.suffix in (".py", ".toml")]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
 def new_objects(work: Phase, source: dict) -> list[tuple[int, int]]:
-    """(object_id, rows) of the source's objects after the mark; all of them when the mapping has changed."""
+    """(object_id, rows) of the source's objects after the mark; all of them when they are to be read otherwise."""
     upstream = f"raw.{source['raw_table']}"
     mark = work.mark(upstream)
     if work.configuration(upstream) not in (None, configuration_of(source)):
         mark = 0
-        work.detail["mapping_changed"] = source["source_system"]
-        # The latest delivery is not newer than itself: what was staged under the old mapping must go first.
+        work.detail["cleaned_again"] = [*work.detail.get("cleaned_again", []), source["source_system"]]
+        # The latest delivery is not newer than itself: what was staged before must go first.
         work.cursor.execute(
             SQL("update staging.{} set event_ts = '-infinity'").format(Identifier(source["staging_table"]))
         )

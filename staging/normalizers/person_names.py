@@ -115,9 +115,10 @@ REWRITES = [
 ]  # fmt: skip
 # Two words of a part may both be given names (Imam Budi, Maj Britt Eva).
 REWRITES_OF_PARTS = [rewrite for rewrite in REWRITES if rewrite != BEFORE_TWO_NAMES]
-# DUPONT Jean-Pierre, and not JOHN McDONALD
+# DUPONT Jean-Pierre, DE LA CRUZ Maria, and not JOHN McDONALD
+CAPITALS = rf"(?:(?i:{PARTICLE}) )*\p{{Lu}}[\p{{Lu}}'-]{{2,}}"
 FAMILY_IN_CAPITALS = (
-    r"^(\p{Lu}[\p{Lu}'-]{2,}(?: \p{Lu}[\p{Lu}'-]{2,})*) "
+    rf"^({CAPITALS}(?: {CAPITALS})*) "
     r"(\p{Lu}[\p{Ll}\p{M}]+(?:\.?[ '-]+\p{L}[\p{Ll}\p{M}]*)*\.?)$"
 )
 

@@ -1,8 +1,13 @@
 """Phase 3 on literal lines: one row per source record, its latest version, cleaned."""
 
 import json
+import shutil
+from pathlib import Path
 
+from staging.run_staging import cleaning_version
 from tests.pipeline import record, withdrawn
+
+STAGING = Path(__file__).parents[2] / "staging"
 
 ROWS = (
     "select record_id, email, email_mailbox, phone, given_name, family_name, birth_date::text, postal_code, "
@@ -89,6 +94,32 @@ def test_a_changed_mapping_reads_the_source_again(pipelines, tmp_path):
     before = pipeline.rows_on_disk()
     staged(pipeline)
     assert pipeline.rows_on_disk() == before
+
+
+def test_records_cleaned_by_a_former_version_are_cleaned_again(pipelines):
+    pipeline = pipelines()
+    cleaned = staged(pipeline, record("shop:1", name="Astrid Holm"), record("desk:1", name="Bertil Nyman"))
+    pipeline.database.execute("update staging.stg_shop set given_name = 'dr astrid'")
+    assert staged(pipeline) != cleaned
+    pipeline.database.execute(
+        "update identity.ingestion_watermarks set configuration = 'a former one' "
+        "where phase = 'run_staging' and upstream = 'raw.shop_records'"
+    )
+    assert staged(pipeline) == cleaned
+
+
+def test_any_change_of_the_cleaning_is_another_version(tmp_path):
+    versions = set()
+    for place, name in enumerate(
+        ["", "source_records.py", "normalizers/words.toml", "normalizers/phones.py"]
+    ):
+        folder = tmp_path / str(place)
+        shutil.copytree(STAGING, folder)
+        if name:
+            (folder / name).write_bytes((folder / name).read_bytes() + b"# other\n")
+        versions.add(cleaning_version(folder))
+    assert len(versions) == 4
+    assert cleaning_version(STAGING) in versions
 
 
 def test_hostile_text_passes_through_as_text(pipelines):
