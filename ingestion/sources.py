@@ -30,6 +30,8 @@ OWN_RAW_TABLES = ("sources", "ingested_objects", "rejected_records", "erased_rec
 
 SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
+# What the reader of JSON lines takes in no name of a field.
+UNREADABLE = re.compile(r'["\\\x00-\x1f]')
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,12 @@ def _source(path: Path, name: str, table: object) -> Source:
         source.event_ts,
         *(field for fields in source.attributes.values() for field in fields),
     ]
+    for field in mapped:
+        if field is not None and UNREADABLE.search(field):
+            raise ConfigurationError(
+                f"{path}, source [{name}]: the field {field!r} has quotes, a backslash or control characters in "
+                "its name, by which fields are not found. Rename it in what is delivered."
+            )
     if "_deleted" in mapped:
         raise _wrong(path, name, "_deleted", "is the field that withdraws a record. Take another.")
     if source.event_ts == source.record_id:
@@ -219,6 +227,11 @@ def sync_sources(cursor: Cursor, sources: list[Source], path: Path) -> list[str]
     }
     _check_against_known(path, sources, known)
     changed = [source for source in sources if known.get(source.name) != source]
+    # Sources may exchange their folders. No folder ends like a name.
+    cursor.execute(
+        "update raw.sources set prefix = source_system where source_system = any(%s)",
+        ([source.name for source in changed],),
+    )
     for source in changed:
         cursor.execute(
             "insert into raw.sources (source_system, prefix, raw_table, staging_table, record_id_field, "

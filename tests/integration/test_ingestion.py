@@ -193,6 +193,24 @@ def test_a_second_one_at_work_is_told_to_wait(database, lake, run_phase):
     assert ended.returncode == 1 and "Another run is at work" in ended.stderr
 
 
+def test_one_that_was_killed_in_a_long_statement_is_not_waited_for(database, lake, run_phase, stores):
+    lake.put("sales/a.jsonl", orders("A"))
+    run_phase(SCRIPT)
+    at_work = (
+        "from db.phase import phase\n"
+        "with phase('2', 'held') as work:\n"
+        "    work.cursor.execute('select pg_sleep(600)')\n"
+    )
+    killed = subprocess.Popen(
+        [sys.executable, "-c", at_work], cwd=PROJECT, env=stores.environment(database, lake)
+    )
+    while not database.query("select from pg_stat_activity where query = 'select pg_sleep(600)'"):
+        time.sleep(0.005)
+    killed.kill()
+    killed.wait()
+    run_phase(SCRIPT)
+
+
 def test_an_object_that_is_put_back_as_it_was_is_a_new_delivery(database, lake, run_phase):
     for records in (["A"], ["B"], ["A"], ["A"], ["B"]):
         lake.put("sales/a.jsonl", orders(*records))
@@ -310,6 +328,24 @@ def test_a_source_keeps_what_its_rows_were_read_by(database, lake, run_phase, tm
         ended = run(changed)
         assert (ended.returncode, "Traceback" in ended.stderr) == (2, False)
         assert f"key {key}" in ended.stderr
+
+
+def test_two_sources_may_exchange_their_folders(database, lake, run_phase, tmp_path):
+    path = tmp_path / "sources.toml"
+    source = '[{0}]\nprefix = "{1}/"\nraw_table = "{0}"\nrecord_id = "id"\n[{0}.attributes]\nemail = "mail"\n'
+    for one, other in (("a", "b"), ("b", "a")):
+        path.write_text(source.format("crm", one) + source.format("shop", other))
+        lake.put(f"{one}/{one}{other}.jsonl", b'{"id": "1", "mail": "x@example.org"}')
+        run_phase(SCRIPT, "--sources", str(path))
+    assert database.query("select source_system, prefix from raw.sources order by 1") == [
+        ("crm", "b/"),
+        ("shop", "a/"),
+    ]
+    assert database.query("select object_key from raw.ingested_objects order by object_id") == [
+        ("a/ab.jsonl",),
+        ("b/ba.jsonl",),
+    ]
+    assert database.query("select count(*) from raw.crm") == [(2,)]
 
 
 def test_many_rejected_lines_at_once(database, lake, run_phase):

@@ -82,6 +82,8 @@ SECOND = GOOD.replace("crm", "shop")
         (with_line('region = "Germany"'), "key region: takes a country"),
         (with_line('region = "UK"'), "key region: takes a country"),
         (with_line('event_ts = "id"'), "is the record id"),
+        (with_line("""event_ts = 'at "UTC"'"""), "has quotes"),
+        (GOOD.replace('["street", "number"]', "'back\\slash'"), "has quotes, a backslash"),
         (with_line('record = "x"'), "key record: there is no such key"),
         (
             GOOD + SECOND.replace("shop_contacts", "crm_contacts"),
