@@ -24,6 +24,8 @@ from db.settings import settings
 HERE = Path(__file__).resolve().parent
 # One lock for the pipeline: pg_try_advisory_lock(namespace, 0 = a phase at work).
 LOCK_NAMESPACE = 0x4D444D
+# Seconds to wait for it: what a killed process had, PostgreSQL gives back a second later.
+PATIENCE = 3
 _joined_run = 0
 _on_work: Callable[[], object] | None = None
 
@@ -154,9 +156,14 @@ def _count(value: object) -> bool:
 
 
 def _lock(cursor: Cursor) -> None:
-    cursor.execute("select pg_try_advisory_xact_lock(%s, 0)", (LOCK_NAMESPACE,))
-    if not cursor.fetchone()[0]:
-        raise Busy("Another run is at work on this database. Wait until it has ended, then run again.")
+    last_try = time.monotonic() + PATIENCE
+    while True:
+        cursor.execute("select pg_try_advisory_xact_lock(%s, 0)", (LOCK_NAMESPACE,))
+        if cursor.fetchone()[0]:
+            return
+        if time.monotonic() > last_try:
+            raise Busy("Another run is at work on this database. Wait until it has ended, then run again.")
+        time.sleep(0.1)
 
 
 def _refuse_if_overtaken(cursor: Cursor, run_id: int) -> None:

@@ -66,6 +66,8 @@ def server_settings(memory: int, cores: int, *, lz4: bool) -> dict[str, str]:
         # phases analyze what they load; autovacuum follows behind, unhurried but to the end
         "autovacuum_max_workers": "2",
         "autovacuum_vacuum_cost_limit": "1000",
+        # a statement whose client was killed ends too, and gives back its locks
+        "client_connection_check_interval": "1s",
         # without the rows that errors quote
         "log_error_verbosity": "terse",
         "timezone": "UTC",
