@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from db.sorted_keys import find_keys
 from identity.clustering import WEIGHT_UNIT, Pairs, cluster, components
 
 ASSIGNED_BY = pl.Series(["alone", "same_profile", "link", "steward"])
@@ -91,17 +92,6 @@ def _parts(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return pairs.left, pairs.right, pairs.weight
 
 
-def find(wanted: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The place of each wanted key among the keys, which are sorted, and whether it is there."""
-    if not len(keys):
-        return np.zeros(len(wanted), np.int32), np.zeros(len(wanted), bool)
-    # Searched for in order, they miss the processor's caches less often.
-    order = np.argsort(wanted) if (wanted[1:] < wanted[:-1]).any() else slice(None)
-    place = np.empty(len(wanted), np.int32)
-    place[order] = np.minimum(np.searchsorted(keys, wanted[order]), len(keys) - 1)
-    return place, keys[place] == wanted
-
-
 @dataclass(frozen=True)
 class _Nodes:
     """The nodes of the graph.
@@ -126,7 +116,8 @@ class _Nodes:
             records["profile_key"].to_numpy(), return_inverse=True, return_counts=True
         )
         profile = profile.astype(np.int32)
-        row, known = find(own["profile_key"].to_numpy(), profile_keys)
+        row = find_keys(profile_keys, own["profile_key"].to_numpy())
+        known = row >= 0
         confidence = np.full(len(profile_keys), np.nan, np.float32)
         confidence[row[known]] = own["total_confidence_score"].to_numpy()[known]
         confidence[record_count == 1] = np.nan
@@ -160,9 +151,11 @@ class _Nodes:
 
     def pairs(self, given: pl.DataFrame) -> tuple[Pairs, np.ndarray]:
         """Pairs of profiles as pairs of all their nodes, and the confidence of each, if it is given."""
-        left, left_known = find(given["left_profile_key"].to_numpy(), self.profile_keys)
-        right, right_known = find(given["right_profile_key"].to_numpy(), self.profile_keys)
-        known = left_known & right_known
+        left, right = (
+            find_keys(self.profile_keys, given[side].to_numpy())
+            for side in ("left_profile_key", "right_profile_key")
+        )
+        known = (left >= 0) & (right >= 0)
         weight = given["match_weight"].to_numpy()
         confidence = weight
         if "total_confidence_score" in given.columns:
@@ -204,9 +197,9 @@ class _Nodes:
 
     def traits(self, given: pl.DataFrame) -> pl.DataFrame:
         """node, national_id, birth_date of the nodes whose profile has one of them."""
-        row, known = find(given["profile_key"].to_numpy(), self.profile_keys)
+        row = find_keys(self.profile_keys, given["profile_key"].to_numpy())
         of_profile = given.select("birth_date", "national_id", profile=pl.Series(row)).filter(
-            pl.Series(known)
+            pl.col("profile") >= 0
         )
         return of_profile.join(self.places(), on="profile", maintain_order="left_right")
 

@@ -22,6 +22,8 @@ from rapidfuzz import fuzz
 from rapidfuzz.distance import OSA, JaroWinkler
 from rapidfuzz.process import cpdist
 
+from db.sorted_keys import find_keys
+
 MISSING = -1
 ATTRIBUTES = (
     "email",
@@ -85,7 +87,7 @@ def number_values(columns: list[pl.Series]) -> tuple[Values, list[np.ndarray]]:
 class NumberedProfiles:
     """Profiles with every value as a number: `codes[attribute]` points into `values[attribute]`, -1 missing.
 
-    profiles: profile_key (int64, each once) and the attributes of ATTRIBUTES and email_mailbox, null for
+    profiles: in order of profile_key (int64, each once), with the attributes of ATTRIBUTES and email_mailbox, null for
     missing. ignored: attribute -> values that are nobody's own and count as missing. Given and family names
     are numbered together.
     """
@@ -112,11 +114,7 @@ class NumberedProfiles:
 
     def find(self, keys: pl.Series) -> np.ndarray:
         """The row that each profile key stands in (int32), -1 for a key that is not there."""
-        numbered = pl.DataFrame({"key": self.keys}).with_row_index("row")
-        found = (
-            keys.alias("key").to_frame().join(numbered, on="key", how="left", maintain_order="left")["row"]
-        )
-        return found.cast(pl.Int32).fill_null(MISSING).to_numpy()
+        return find_keys(self.keys, keys.to_numpy())
 
     def rows(self, pairs: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """The rows (int32) of the profiles that pairs name as left_key and right_key. Raises KeyError for a key

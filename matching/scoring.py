@@ -202,7 +202,7 @@ def score(
     confidence (0 to 100), decision. Raises KeyError for a pair whose profile is not given. Source: Fellegi
     & Sunter (1969); Winkler (2000) for the frequencies.
     """
-    numbered = NumberedProfiles(profiles, model.junk)
+    numbered = NumberedProfiles(profiles.sort("profile_key"), model.junk)
     compared = ComparedPairs(numbered, *numbered.rows(pairs), model.comparisons, model.places)
     return next(score_in_parts(compared, model, total_profiles or profiles.height, max(1, pairs.height)))
 
