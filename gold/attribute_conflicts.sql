@@ -8,7 +8,7 @@ select
     customers.global_customer_id,
     customers.record_count
 from identity.customers
-where customers.run_id > %(mark)s
+where customers.run_id > %(identity_mark)s
 union all
 select distinct
     customers.global_customer_id,
@@ -17,8 +17,11 @@ from gold.customer_steward_overrides as overrides
 inner join identity.customers
     on identity.current_customer_id(overrides.global_customer_id) = customers.global_customer_id
 where
-    (overrides.applied_run_id > %(mark)s or overrides.retired_run_id > %(mark)s)
-    and customers.run_id <= %(mark)s;
+    (
+        overrides.applied_run_id > %(overrides_mark)s
+        or overrides.retired_run_id > %(overrides_mark)s
+    )
+    and customers.run_id <= %(identity_mark)s;
 
 analyze gold.working_customers;
 

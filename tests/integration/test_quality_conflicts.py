@@ -7,6 +7,7 @@ from math import log2
 import pytest
 
 from tests.integration.resolved_records import stage_sources
+from tests.pipeline import record as line
 
 CONFLICTS = "gold/run_conflict_detection.py"
 ANN, BOB = "00000000-0000-8000-8000-000000000001", "00000000-0000-8000-8000-000000000002"
@@ -26,11 +27,17 @@ def store(database):
 
 
 def touch(database, customer, run_id):
-    """The customer changed in this run."""
+    """The customer changed in this run, and phase 7 has seen it."""
     database.execute(
         "insert into identity.customers (global_customer_id, status, record_count, created_run_id, run_id) "
         "values (%s, 'live', 3, %s, %s) on conflict (global_customer_id) do update set run_id = excluded.run_id",
         (customer, run_id, run_id),
+    )
+    database.execute(
+        "insert into identity.ingestion_watermarks (phase, upstream, run_id) "
+        "values ('run_golden_customers', 'identity.customers', %s) "
+        "on conflict (phase, upstream) do update set run_id = excluded.run_id",
+        (run_id,),
     )
 
 
@@ -280,3 +287,22 @@ def test_a_customer_far_larger_than_the_others_is_shown(store, run_phase):
     ((kind, explanation),) = queue(store, "kind, explanation")
     assert kind == "large_customer"
     assert explanation == "25 records, 25 different profiles: one person, or several?"
+
+
+def test_values_that_come_after_the_conflicts_of_their_run_are_looked_at(pipelines):
+    """Where phase 7 is left out of a run."""
+    pipeline = pipelines()
+    person = {"name": "Astrid Holm", "email": "a.holm@example.org", "phone": "+12127365000"}
+    pipeline.deliver(
+        line("shop:1", **person, birth_date="1980-02-11"),
+        line("desk:1", **person, birth_date="1991-07-30"),
+    )
+    pipeline.run("2", "6")
+    pipeline.run("10", "10")
+    conflicts = "select attribute, value_count from gold.customer_attribute_conflicts"
+    assert pipeline.query(conflicts) == []
+    pipeline.run()
+    assert pipeline.query(conflicts) == [("birth_date", 2)]
+    before = pipeline.rows_on_disk()
+    pipeline.run()
+    assert pipeline.rows_on_disk() == before
