@@ -21,3 +21,12 @@ from (
     from gold.dim_customers_history as history
     where history.run_id > %(mark)s and history.valid_to is null
 ) as closed
+-- A version that came late carries the run of its golden record, which may be before the mark.
+where
+    not exists (
+        select 1
+        from gold.dim_customers_history as current
+        where
+            current.global_customer_id = closed.global_customer_id
+            and current.valid_to is null
+    )

@@ -16,7 +16,7 @@ from db.postgres import bulk_load, run_file
 
 HERE = Path(__file__).resolve().parent
 EVENTS = "gold.customer_changes"
-UPSTREAM = "gold.dim_customers_history"
+UPSTREAM, LINEAGE = "gold.dim_customers_history", "identity.customer_id_lineage"
 
 
 def write_events(work: Phase, mark: int, split_mark: int) -> tuple[int, int]:
@@ -50,11 +50,13 @@ def main(argv: list[str] | None = None) -> int:
     ).parse_args(argv)
     with phase("9A", "run_golden_cdc") as work:
         mark = work.mark(UPSTREAM)
-        work.rows_in, work.rows_out = write_events(work, mark, split_mark=mark)
+        work.rows_in, work.rows_out = write_events(work, mark, split_mark=work.mark(LINEAGE) or mark)
         if not work.rows_in:
             work.skip("no version opened or closed")
         # A version carries the run of its golden record: those that phase 8 has not written yet are to come.
         work.advance(UPSTREAM, run_id=work.mark("gold.dim_customers", "run_golden_history"))
+        # Nor do customers that were split off, until phase 7 and then phase 8 have seen them.
+        work.advance(LINEAGE, run_id=work.mark("identity.customers", "run_golden_history"))
     return 0
 
 

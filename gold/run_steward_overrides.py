@@ -13,7 +13,7 @@ from pathlib import Path
 from db.errors import run_script
 from db.phase import phase
 from db.postgres import run_file
-from gold.run_golden_cdc import write_events
+from gold.run_golden_cdc import LINEAGE, write_events
 from gold.run_golden_customers import make_golden
 from gold.run_golden_history import write_history
 
@@ -37,7 +37,9 @@ def main(argv: list[str] | None = None) -> int:
             cursor.execute("analyze gold.working_customers")
             work.rows_out = make_golden(work)
             work.detail["versions"] = write_history(work, work.run_id - 1, work.run_id)
-            _, work.detail["events"] = write_events(work, work.run_id - 1, split_mark=work.run_id)
+            _, work.detail["events"] = write_events(
+                work, work.run_id - 1, split_mark=work.mark(LINEAGE, "run_golden_cdc")
+            )
         else:
             work.skip("no override changed")
         cursor.execute("drop table gold.working_customers")

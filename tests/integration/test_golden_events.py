@@ -7,6 +7,7 @@ import pytest
 from resolved_records import A, B
 
 from gold import run_golden_cdc, run_golden_customers, run_golden_history
+from tests.pipeline import check_laws, record
 
 
 def test_insert_update_delete_and_back(resolved):
@@ -89,6 +90,42 @@ def test_versions_that_come_after_the_events_of_their_run_have_events(resolved):
     resolved.open_run()
     resolved.run_gold()
     assert resolved.events() == [("INSERT", A, None, None), ("UPDATE", A, None, ["name"])]
+
+
+@pytest.mark.parametrize(
+    "first", [[("6", "6"), ("8", "9A")], [("6", "6"), ("9A", "9A")], [("6", "7"), ("9A", "9A")]]
+)
+def test_a_split_is_one_whichever_phases_are_left_out_of_its_run(pipelines, trained_model, first):
+    pipeline = pipelines()
+    pipeline.use_model(trained_model)
+    astrid = {"name": "Astrid Holm", "email": "astrid.holm@example.org"}
+    pipeline.deliver(record("shop:1", **astrid), record("shop:2", **astrid))
+    pipeline.run()
+    customer = pipeline.ids()["shop:1"]
+    pipeline.value("gold.steward_split(%s::uuid, array['shop:2'], 'eva', 'two')", customer)
+    for phases in first:
+        pipeline.run(*phases)
+    pipeline.run()
+    (opened,) = {*pipeline.ids().values()} - {customer}
+    assert sorted(pipeline.events_since(1)) == [("SPLIT", opened, customer), ("UPDATE", customer, None)]
+    check_laws(pipeline)
+
+
+def test_an_override_beside_a_version_that_comes_late(pipelines):
+    """Where a run ended before phase 8, and the next one has a version to catch up on in 9B's run."""
+    pipeline = pipelines()
+    pipeline.deliver(record("shop:1", name="Astrid Holm"), record("shop:2", name="Bertil Nyman"))
+    pipeline.run()
+    pipeline.deliver(record("shop:1", "2026-02-01", name="Astrid Berg"))
+    pipeline.run("2", "7")
+    other = pipeline.ids()["shop:2"]
+    pipeline.value("gold.steward_override(%s::uuid, 'city', 'Lund', 'eva', 'moved')", other)
+    pipeline.run()
+    assert {(kind, who) for kind, who, _ in pipeline.events_since(2)} == {
+        ("UPDATE", pipeline.ids()["shop:1"]),
+        ("UPDATE", other),
+    }
+    check_laws(pipeline)
 
 
 def test_events_once_written_are_not_written_again(resolved):
