@@ -4,7 +4,8 @@
    those it got by a merge, so that an un-merge leaves each its own; ties go to the smallest record.
 2. Of several ids that a cluster keeps, the one with most records survives, then the oldest, then the smallest.
 3. A cluster left without an id takes back the one most of its records came with, if nobody lives under it.
-4. The rest are founded by their smallest record, under the first of its ids that nobody lives under.
+4. The rest are founded by their smallest record, under the first of its ids that was never given. A record that
+   was withdrawn and has come again may open the one it founded once more, if that was closed.
 
 Ids are their 16 bytes. What has moved is given in the order of clusters and record keys.
 """
@@ -93,7 +94,9 @@ def assign(moves: pl.DataFrame, registry: Callable[[pl.Series], pl.DataFrame]) -
             returned.with_columns(is_opened=pl.lit(True)),
         ]
     )
-    founders = clusters.join(owned, on="cluster", how="anti", maintain_order="left")
+    founders = clusters.join(owned, on="cluster", how="anti", maintain_order="left").with_columns(
+        is_new=~pl.col("cluster").is_in(former["cluster"].unique().implode())
+    )
     founded = _founded_ids(founders, owned["customer"], registry)
     owned = pl.concat([owned, founded.with_columns(is_opened=pl.lit(True))])
     return Assignment(clusters.join(owned, on="cluster", how="left", maintain_order="left"), kept)
@@ -164,7 +167,11 @@ def _kept_ids(former: pl.DataFrame) -> pl.DataFrame:
 def _returned_ids(former: pl.DataFrame, registry: pl.DataFrame) -> pl.DataFrame:
     """cluster, customer: clusters without an id that take back one that nobody lives under."""
     return (
-        former.join(registry.filter(pl.col("status") != "live"), left_on="home_customer", right_on="customer")
+        former.join(
+            registry.filter(pl.col("status").is_in(["merged", "closed"])),
+            left_on="home_customer",
+            right_on="customer",
+        )
         .group_by("cluster", "home_customer")
         .agg(record_count=pl.len())
         .sort("cluster", "record_count", "home_customer", descending=[False, True, False])
@@ -184,8 +191,10 @@ def _founded_ids(
         if not founders.height:
             break
         ids = founded_ids(founders["first_record_key"], attempt)
-        living = registry(ids).filter(pl.col("status") == "live")["customer"]
-        is_free = ~ids.is_in(pl.concat([taken, living]).implode())
+        known = registry(ids)
+        closed = known.filter(pl.col("status") == "closed")["customer"]
+        may_open = founders["is_new"] & ids.is_in(closed.implode())
+        is_free = ~ids.is_in(taken.implode()) & (~ids.is_in(known["customer"].implode()) | may_open)
         found.append(founders.select("cluster", customer=ids).filter(is_free))
         founders = founders.filter(~is_free)
     return pl.concat(found)

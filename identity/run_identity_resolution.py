@@ -419,7 +419,7 @@ def write_memberships(work: Phase, parts: "Iterable[tuple[pl.DataFrame, Future[A
             for part in moves.iter_slices(SLICE):
                 rows = part.join(customers, on="cluster", how="left", maintain_order="left")
                 if "old_customer" in rows.columns:
-                    moved.append(membership_rows(work, rows.filter(has_moved())))
+                    moved.append(membership_rows(work, rows.filter(has_moved()), customers["customer"]))
                     rows = rows.filter(pl.col("old_customer").is_null())
                 copy_in(work.cursor, MEMBERSHIPS, membership_rows(work, rows))
     if moved:
@@ -438,13 +438,20 @@ def has_moved() -> "pl.Expr":
     )
 
 
-def membership_rows(work: Phase, moves: "pl.DataFrame") -> "pl.DataFrame":
-    """The rows of identity.memberships of these moves."""
+def membership_rows(work: Phase, moves: "pl.DataFrame", living: "pl.Series | None" = None) -> "pl.DataFrame":
+    """The rows of identity.memberships of these moves. living: the customers there are, where records had others.
+
+    Who leaves a customer that lives on has no claim to its id any more, or to those it had before.
+    """
     import polars as pl
 
     home = pl.lit(None, pl.Binary)
     if "home_customer" in moves.columns:
-        home = pl.when(pl.col("home_customer") != pl.col("customer")).then("home_customer")
+        has_claim = pl.col("home_customer") != pl.col("customer")
+        if living is not None:
+            has_left = pl.col("old_customer") != pl.col("customer")
+            has_claim &= ~(has_left & pl.col("old_customer").is_in(living.implode()))
+        home = pl.when(has_claim).then("home_customer")
     return moves.select(
         "record_key",
         "profile_key",

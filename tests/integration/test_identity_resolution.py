@@ -4,9 +4,12 @@ import re
 
 import pytest
 
-from tests.pipeline import record, withdrawn
+from tests.pipeline import check_laws, record, withdrawn
 
 ASTRID = {"name": "Astrid Holm", "email": "astrid.holm@example.org"}
+ERIN = {"name": "Erin Quill", "email": "erin@quill.example", "phone": "+1 415 555 2671"}
+GUSTAV = {"name": "Gustav Holm", "email": "gustav@holm.example", "phone": "+1 212 736 5099"}
+ZOE = {"name": "Zoe Marchetti", "email": "zoe@marchetti.example"}
 BERTIL = {"name": "Bertil Nyman", "email": "bertil.nyman@example.org"}
 
 
@@ -129,3 +132,64 @@ def test_a_record_that_moves_between_customers_merges_nobody(resolve):
     assert after["shop:3"] == before["crm:1"] == after["crm:1"]
     assert after["shop:1"] == before["shop:1"]
     assert [row[0] for row in lineage(resolve.pipeline) if row[0] == "merge"] == []
+
+
+@pytest.fixture
+def moved(pipelines, trained_model):
+    """Erin founded a customer by shop:1, which was corrected to Gustav since; shop:2 is Erin and lives there on."""
+    pipeline = pipelines()
+    pipeline.use_model(trained_model)
+    pipeline.deliver(record("shop:1", **ERIN))
+    pipeline.run()
+    pipeline.erin = pipeline.ids()["shop:1"]
+    pipeline.deliver(record("shop:2", **ERIN), record("shop:3", **GUSTAV))
+    pipeline.run()
+    pipeline.deliver(record("shop:1", "2026-02-01", **GUSTAV))
+    pipeline.run()
+    assert pipeline.ids()["shop:2"] == pipeline.erin != pipeline.ids()["shop:1"]
+    return pipeline
+
+
+def test_the_id_of_an_erased_person_is_never_another_s(moved):
+    moved.value("gold.erase_customer(%s::uuid, 'officer', 'asked for')", moved.erin)
+    moved.deliver(record("shop:1", "2026-03-01", **ZOE))
+    moved.run()
+    assert moved.erin not in moved.ids().values()
+    check_laws(moved)
+
+
+def test_the_id_of_a_merged_person_is_never_another_s(moved):
+    moved.value("gold.steward_override(%s::uuid, 'city', 'Erinville', 'eva', 'she said so')", moved.erin)
+    moved.run()
+    moved.deliver(*(record(f"desk:{i}", name="Erin Q", email="erin.q@example.org") for i in range(3)))
+    moved.run()
+    other = moved.ids()["desk:0"]
+    moved.value("gold.steward_merge(%s::uuid, %s::uuid, 'eva', 'one Erin')", moved.erin, other)
+    moved.run()
+    assert moved.ids()["shop:2"] == other
+    moved.deliver(record("shop:1", "2026-03-01", **ZOE))
+    moved.run()
+    assert moved.erin not in moved.ids().values()
+    assert moved.query(
+        "select global_customer_id::text from gold.dim_customers where canonical_city = 'Erinville'"
+    ) == [(other,)]
+    check_laws(moved)
+
+
+def test_a_split_taken_back_and_made_again_gives_the_same_id(pipelines, trained_model):
+    pipeline = pipelines()
+    pipeline.use_model(trained_model)
+    pipeline.deliver(record("shop:1", **ERIN), record("shop:2", **ERIN))
+    pipeline.run()
+    customer = pipeline.ids()["shop:1"]
+    parted = []
+    for _ in range(2):
+        decision = pipeline.value(
+            "gold.steward_split(%s::uuid, array['shop:2'], 'eva', 'mother and daughter')", customer
+        )
+        pipeline.run()
+        parted.append(pipeline.ids())
+        pipeline.value("gold.steward_withdraw(%s, 'eva', 'one person')", decision)
+        pipeline.run()
+        assert set(pipeline.ids().values()) == {customer}
+    assert parted[0] == parted[1] and len(set(parted[0].values())) == 2
