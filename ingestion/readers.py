@@ -14,6 +14,7 @@ import csv
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, BinaryIO
@@ -92,6 +93,9 @@ class Reader:
     def __init__(self, source: Source, run_id: int, is_erased: Callable[[str], bool] | None = None):
         self.source, self.run_id, self.is_erased = source, run_id, is_erased
         self.field_types = _field_types(source)
+        # Where a line of JSON says its record id, whatever else is wrong with it.
+        name = re.escape(msgspec.json.encode(source.record_id))
+        self.written_ids = re.compile(name + rb'\s*:\s*("(?:[^"\\]|\\.)*"|-?[0-9]+)')
         self.decode = msgspec.json.Decoder(_line_type(source, self.field_types)).decode
 
     def read(self, stream: BinaryIO, key: str, object_id: int, last_modified: datetime) -> Iterator[Chunk]:
@@ -100,7 +104,7 @@ class Reader:
         last_modified: the time of a line that tells none; a line may not be of later than the day after it.
         Whatever is in the object, the only errors raised are those of reading the stream.
         """
-        reading = _CsvReading if key.endswith((".csv", ".csv.gz")) else _JsonReading
+        reading = _CsvReading if key.lower().endswith((".csv", ".csv.gz")) else _JsonReading
         yield from reading(self, object_id, last_modified).chunks(_lines(_unpacked(stream)))
 
 
@@ -199,7 +203,10 @@ class _JsonReading(_Reading):
                     continue
                 record_id, moment, deleted = self._examine(line)
             except BadLine as bad:
-                chunk.rejected.append(Rejected(number, str(bad), _kept(line)))
+                is_erased = self.reader.is_erased and self.names_erased(line)
+                chunk.rejected.append(
+                    Rejected(number, ERASED, "") if is_erased else Rejected(number, str(bad), _kept(line))
+                )
                 continue
             if self.reader.is_erased and self.reader.is_erased(record_id):
                 chunk.rejected.append(Rejected(number, ERASED, ""))
@@ -208,6 +215,14 @@ class _JsonReading(_Reading):
                 (f"{self.head}{number}", "t" if deleted else "f", moment, copied(record_id), "")
             )
             chunk.rows.append(head.encode() + line.replace(b"\\", b"\\\\").replace(b"\r", b"\\r"))
+
+    def names_erased(self, line: bytes) -> bool:
+        """Whether a line that cannot be read names a record that was erased, as far as that can be told."""
+        for value in self.reader.written_ids.findall(line):
+            with suppress(msgspec.DecodeError, BadLine):
+                if self.reader.is_erased(_record_id(self.source.record_id, msgspec.json.decode(value))):
+                    return True
+        return False
 
     def _examine(self, line: bytes) -> tuple[str, str, bool]:
         """Record id, time and whether it is withdrawn, of every line the hot path accepts and some more."""
@@ -288,9 +303,14 @@ class _CsvReading(_Reading):
             raise BadLine("not a CSV header")
         for self.delimiter in CSV_DELIMITERS:
             try:
-                self.header = [name.strip() for name in next(csv.reader([text], delimiter=self.delimiter))]
+                names = next(csv.reader([text], delimiter=self.delimiter, strict=True))
             except csv.Error as error:
+                if "unexpected end of data" in str(error):
+                    raise BadLine(
+                        "a quote in the header is not closed on its line; the object is not read"
+                    ) from error
                 raise BadLine(f"not a CSV header: {error}") from error
+            self.header = [name.strip() for name in names]
             if self.source.record_id in self.header:
                 break
         else:
@@ -325,7 +345,7 @@ class _CsvReading(_Reading):
                 record = self._parsed(b"\n".join(self.open_lines))
                 if isinstance(record, list) and len(record) == len(self.header):
                     self._add_records(chunk, records)
-                    self._add_record(chunk, self.open_first, record, b"")
+                    self._add_record(chunk, self.open_first, record, b"\n".join(self.open_lines))
                     records, self.open_lines = [], []
                     continue
                 self._add_records(chunk, records)
@@ -375,8 +395,17 @@ class _CsvReading(_Reading):
         for (number, line), row in zip(records, rows, strict=True):
             self._add_record(chunk, number, row, line)
 
+    def names_erased(self, row: list[str] | BadLine, line: bytes) -> bool:
+        """Whether a record, readable or not, names one that was erased, as far as that can be told."""
+        if isinstance(row, BadLine):
+            row = [text.strip(' "') for text in line.decode(errors="replace").split(self.delimiter)]
+        return self.id_at < len(row) and self.reader.is_erased(row[self.id_at])
+
     def _add_record(self, chunk: Chunk, number: int, row: list[str] | BadLine, line: bytes) -> None:
         try:
+            if self.reader.is_erased and self.names_erased(row, line):
+                chunk.rejected.append(Rejected(number, ERASED, ""))
+                return
             if isinstance(row, BadLine):
                 raise row
             if not row or (len(row) == 1 and not row[0].strip() and len(self.header) > 1):
@@ -390,9 +419,6 @@ class _CsvReading(_Reading):
                 raise BadLine("_deleted is neither true nor false")
         except BadLine as bad:
             chunk.rejected.append(Rejected(number, str(bad), _kept(line)))
-            return
-        if self.reader.is_erased and self.reader.is_erased(record_id):
-            chunk.rejected.append(Rejected(number, ERASED, ""))
             return
         head = DELIMITER.join(
             (f"{self.head}{number}", "t" if deleted in TRUE else "f", moment, copied(record_id), "")

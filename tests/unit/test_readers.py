@@ -272,6 +272,23 @@ def test_erased_records_are_not_taken_in():
     assert read(b"id\na\n7\n", "a.csv", {"7"}.__contains__)[1] == [(3, "erased", "")]
 
 
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        (b'{"id": "7", "at": "nonsense", "email": "erin@quill.com"}', "a.jsonl"),
+        (b'{"email": ["erin@quill.com"], "id" : 7}', "a.jsonl"),
+        (b'{"id": "\\u0037", "email": "erin@quill.com", broken', "a.jsonl"),
+        (b"7,erin@quill.com,too,many", "a.csv"),
+        (b'7,"erin@quill.com', "a.csv"),
+    ],
+)
+def test_nor_is_anything_of_them_kept_where_they_cannot_be_read(line, key):
+    head = b"id,email\n" if key.endswith(".csv") else b""
+    rows, rejected = read(head + line + b"\n", key, {"7"}.__contains__)
+    assert rows == [] and [(reason, text) for _, reason, text in rejected] == [("erased", "")]
+    assert [text for _, _, text in read(head + line + b"\n", key, {"8"}.__contains__)[1]] == [line.decode()]
+
+
 # -- CSV ----------------------------------------------------------------------------------------------------
 
 
@@ -327,10 +344,16 @@ def test_erased_records_are_not_taken_in():
             [(1, "two columns email in the header; the object is not read", "id,email,email")],
         ),
         (b"\xff,id\n1,a\n", [], [(1, "the header is not UTF-8", "\ufffd,id")]),
+        (b'id,x\n,"a\nb"\n', [], [(2, "id is empty", ',"a\nb"')]),
+        (
+            b'id,"first\n(given)",x\n1,a,b\n',
+            [],
+            [(1, "a quote in the header is not closed on its line; the object is not read", 'id,"first')],
+        ),
     ],
 )
 def test_csv(data, rows, rejected):
-    given_rows, given_rejected = read(data, "a.csv")
+    given_rows, given_rejected = read(data, "a.CSV")
     assert [(line, record_id, json.loads(payload)) for line, _, _, record_id, payload in given_rows] == rows
     assert given_rejected == rejected
 
