@@ -29,6 +29,15 @@ COPY_BYTES = 1 << 20
 COPY_ROWS = 1 << 13
 # How PostgreSQL writes a timestamptz.
 TIMESTAMP = "%Y-%m-%d %H:%M:%S%.f%#z"
+# What the role, the database or the server may have set otherwise.
+SESSION = {
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "search_path": '"$user",public',
+    "standard_conforming_strings": "on",
+    "default_transaction_read_only": "off",
+    "statement_timeout": "0",
+}
 # Connections that are kept for the next who asks, while nobody has them. A fork has none unless it takes them over.
 _kept: list[Connection] = []
 os.register_at_fork(after_in_child=_kept.clear)
@@ -38,7 +47,7 @@ _emptied: set[str] = set()
 
 @contextmanager
 def connect() -> Iterator[Connection]:
-    """A connection in UTC: committed at the end of the block, rolled back on an error.
+    """A connection with the settings of SESSION: committed at the end of the block, rolled back on an error.
 
     Raises MissingError (no server), ConfigurationError (refused), MdmError (disk full and the like),
     each with what to do.
@@ -123,7 +132,8 @@ def _opened() -> Connection:
         dbname=settings.postgres_db,
         connect_timeout=5,
         application_name="mdm",
-        options="-c timezone=UTC",
+        client_encoding="UTF8",
+        options=" ".join(f"-c {name}={value}" for name, value in SESSION.items()),
     )
 
 

@@ -16,6 +16,7 @@ from dotenv import dotenv_values
 from db.errors import ConfigurationError
 
 PROJECT = Path(__file__).resolve().parent.parent
+MEND = "Mend it in .env or in the environment."
 RUNTIMES = ("auto", "docker", "embedded", "external")
 
 
@@ -52,7 +53,14 @@ def load(environment: dict[str, str] | None = None, env_file: Path = PROJECT / "
     Relative paths are taken from the project's root. Raises ConfigurationError naming the variable.
     """
     environment = dict(os.environ) if environment is None else environment
-    given = {**dotenv_values(env_file), **environment}
+    try:
+        given = {**dotenv_values(env_file), **environment}
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{env_file} is not UTF-8. Save it as that.") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{env_file} cannot be read: {error.strerror}. Run as its owner, or give {env_file} to who runs."
+        ) from None
     values = {}
     for field in fields(Settings):
         name = field.name.upper()
@@ -66,7 +74,7 @@ def load(environment: dict[str, str] | None = None, env_file: Path = PROJECT / "
             values[name] = PROJECT / value
     if values["mdm_runtime"] not in RUNTIMES:
         raise ConfigurationError(
-            f"MDM_RUNTIME is {values['mdm_runtime']!r}; it can be {', '.join(RUNTIMES)}."
+            f"MDM_RUNTIME is {values['mdm_runtime']!r}; it can be {', '.join(RUNTIMES)}. {MEND}"
         )
     return Settings(**values)
 
@@ -77,20 +85,35 @@ def _parse(name: str, text: str, kind: type) -> object:
             return True
         if text.lower() in ("false", "0", "no", "off"):
             return False
-        raise ConfigurationError(f"{name} is {text!r}; it takes true or false.")
+        raise ConfigurationError(f"{name} is {text!r}; it takes true or false. {MEND}")
     if kind is int:
-        if not text.isdecimal() or (name.endswith("_PORT") and not 0 < int(text) < 65536):
-            raise ConfigurationError(f"{name} is {text!r}; it takes a whole number.")
+        most = 65_535 if name.endswith("_PORT") else None
+        if not text.isdecimal() or (most and not 0 < int(text) <= most):
+            takes = f"a number from 1 to {most}" if most else "a whole number"
+            raise ConfigurationError(f"{name} is {text!r}; it takes {takes}. {MEND}")
         return int(text)
     return kind(text)
 
 
+# libpq takes from variables of its own what it is not told: another service, how dates are written. Those of TLS and
+# GSSAPI stay, which no setting is for.
+for variable in [name for name in os.environ if name.startswith("PG")]:
+    if not variable.startswith(("PGSSL", "PGGSS", "PGKRB")):
+        del os.environ[variable]
+
 try:
     settings = load()
 except ConfigurationError as error:
-    print(f"error: {error} Mend it in .env or in the environment.", file=sys.stderr)
+    print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        print(getattr(settings, name.lower()))
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = [field.name for field in fields(Settings)]
+    parser.add_argument("names", nargs="+", metavar="NAME", choices=names, help=", ".join(names))
+    for name in parser.parse_args().names:
+        print(getattr(settings, name))
