@@ -36,7 +36,7 @@
 
 set -Eeuo pipefail
 
-PROJECT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+PROJECT=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 VENV=$PROJECT/.venv
 PYTHON=$VENV/bin/python
 

@@ -449,9 +449,11 @@ class EmbeddedStores:
     def _give(self, folder: Path) -> None:
         """Make a folder that belongs to the servers' user alone."""
         folder.mkdir(parents=True, exist_ok=True)
-        if self.account:
+        now = folder.stat()
+        if self.account and (now.st_uid, now.st_gid) != (self.account.pw_uid, self.account.pw_gid):
             os.chown(folder, self.account.pw_uid, self.account.pw_gid)
-        folder.chmod(0o700)
+        if now.st_mode & 0o777 != 0o700:
+            folder.chmod(0o700)
 
 
 def packaged_psql() -> Path:

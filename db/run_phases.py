@@ -11,6 +11,7 @@ Steps without a NUMBER stand before the run is opened, or after it is closed. A 
 beside those after it; the run ends when it has.
 """
 
+import argparse
 import ast
 import importlib
 import os
@@ -214,7 +215,13 @@ def works_in_columns(command: str) -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the given steps; open a run before the first that has a NUMBER, close it after the last."""
-    steps = [tuple(step.split("|")) for step in (sys.argv[1:] if argv is None else argv)]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("steps", nargs="+", metavar="NUMBER|TITLE|SCRIPT")
+    steps = [tuple(step.split("|")) for step in parser.parse_args(argv).steps]
+    if any(len(step) != 3 or not step[2].strip() for step in steps):
+        parser.error("a step has three parts, with a bar between them")
     signal.signal(signal.SIGTERM, stop)
     importlib.import_module("db.lake")  # several scripts need it, at once
     last = max((place for place, (number, *_) in enumerate(steps) if number), default=-1)

@@ -6,6 +6,7 @@ its text differs from the one last applied; all files and the record of them are
 Usage: python db/schema.py
 """
 
+import argparse
 import hashlib
 from pathlib import Path
 
@@ -42,8 +43,11 @@ def apply(cursor: Cursor, folder: Path = INIT) -> list[str]:
     return changed
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Apply what changed and say so."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args(argv)
     with connect() as connection, connection.cursor() as cursor:
         changed = apply(cursor)
     print(f"  schema: {'applied ' + ', '.join(changed) if changed else 'up to date'}")

@@ -69,7 +69,7 @@ def object_name(path: Path, content: str) -> str:
 
 
 def _ending(path: Path) -> str | None:
-    return next((ending for ending in ENDINGS if path.name.endswith(ending)), None)
+    return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
 
 
 def _check(path: Path) -> None:

@@ -154,7 +154,7 @@ def new_batches(cursor: Cursor, lake: Lake, sources: list[Source]) -> tuple[list
     for source in sources:
         listed = []
         for found in lake.list(source.prefix):
-            if found.key.endswith(ENDINGS):
+            if found.key.lower().endswith(ENDINGS):
                 listed.append(found)
             elif not found.key.endswith("/"):
                 foreign.append(found.key)
