@@ -32,7 +32,7 @@ TIMESTAMP = "%Y-%m-%d %H:%M:%S%.f%#z"
 # What the role, the database or the server may have set otherwise.
 SESSION = {
     "timezone": "UTC",
-    "datestyle": "ISO",
+    "datestyle": "ISO,MDY",
     "search_path": '"$user",public',
     "standard_conforming_strings": "on",
     "default_transaction_read_only": "off",

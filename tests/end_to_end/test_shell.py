@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from db.embedded import EmbeddedStores
+from db.errors import ConfigurationError
 from db.settings import PROJECT, Settings, load
 from tests.conftest import HOME, free_ports
 
@@ -376,3 +377,17 @@ def test_the_compose_file_is_valid(project: Project):
         project.settings.minio_port,
         project.settings.minio_console_port,
     }
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("MINIO_BUCKET=größe\n".encode("latin1"), "is not UTF-8"),
+        (b"POSTGRES_PORT=70000\n", "POSTGRES_PORT is '70000'; it takes a number from 1 to 65535"),
+        (b"MDM_QUIET=perhaps\n", "MDM_QUIET is 'perhaps'; it takes true or false"),
+    ],
+)
+def test_a_mistake_in_the_env_file_is_told(content, says, tmp_path):
+    (tmp_path / ".env").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=says):
+        load({}, tmp_path / ".env")

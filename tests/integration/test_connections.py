@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import psycopg2
 import pytest
@@ -10,6 +12,7 @@ from db import postgres
 from db.errors import MdmError
 from db.postgres import connect, drop_connections, keep_connections, kept_connections, take_over
 from db.run_phases import Fork
+from db.settings import PROJECT
 
 PROCESS = "select pg_backend_pid()"
 
@@ -130,3 +133,57 @@ def test_an_encrypted_one_is_not_kept(database, monkeypatch):
     keep_connections(2)
     assert connection.closed
     assert not kept_connections()
+
+
+def shown() -> tuple:
+    """How the next connection reads and writes text, times and names."""
+    with connect() as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "select current_setting('client_encoding'), current_setting('datestyle'), current_setting('search_path'), "
+            "current_setting('standard_conforming_strings'), current_setting('default_transaction_read_only'), "
+            "current_setting('statement_timeout')"
+        )
+        return cursor.fetchone()
+
+
+def test_what_the_database_has_set_otherwise_is_not_followed(database):
+    before = shown()
+    for setting in (
+        "client_encoding = 'latin1'",
+        "datestyle = 'German'",
+        "search_path = 'gold'",
+        "standard_conforming_strings = off",
+        "statement_timeout = '1s'",
+        "default_transaction_read_only = on",
+    ):
+        database.execute(f"alter database {database.name} set {setting}")
+    assert shown() == before
+    keep_connections(1)
+    shown()
+    assert shown() == before
+    drop_connections()
+
+
+def test_variables_of_libpq_are_not_followed(database, lake, stores):
+    environment = stores.environment(database, lake) | {
+        "PGCLIENTENCODING": "LATIN1",
+        "PGDATESTYLE": "German",
+        "PGSERVICE": "other",
+        "PGOPTIONS": "-c search_path=gold",
+        "PGHOSTADDR": "127.0.0.9",
+    }
+    asked = (
+        "from db.postgres import connect\n"
+        "with connect() as connection, connection.cursor() as cursor:\n"
+        "    cursor.execute(\"select current_setting('client_encoding'), current_setting('datestyle')\")\n"
+        "    print(*cursor.fetchone())\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=PROJECT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "UTF8 ISO, MDY\n"
