@@ -1,7 +1,8 @@
 """From clusters of records to the customers they are: a pure function of columns; ids stay.
 
 1. An id there was is kept by the cluster that most of its records are in. Records first given the id count before
-   those it got by a merge, so that an un-merge leaves each its own; ties go to the smallest record.
+   those it got by a merge, so that an un-merge leaves each its own; ties go to the records that were not corrected,
+   then to the smallest record.
 2. Of several ids that a cluster keeps, the one with most records survives, then the oldest, then the smallest.
 3. A cluster left without an id takes back the one most of its records came with, if nobody lives under it.
 4. The rest are founded by their smallest record, under the first of its ids that was never given. A record that
@@ -150,14 +151,16 @@ def _kept_ids(former: pl.DataFrame) -> pl.DataFrame:
         .agg(
             home_count=(pl.col("home_customer") == pl.col("old_customer")).sum(),
             record_count=pl.len(),
+            unchanged_count=(~pl.col("is_changed")).sum(),
             first_record_key=pl.col("record_key").min(),
         )
         .sort(
             "old_customer",
             "home_count",
             "record_count",
+            "unchanged_count",
             "first_record_key",
-            descending=[False, True, True, False],
+            descending=[False, True, True, True, False],
         )
         .unique("old_customer", keep="first", maintain_order=True)
         .select(customer="old_customer", cluster="cluster")

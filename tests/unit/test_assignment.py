@@ -95,6 +95,33 @@ def test_a_split_keeps_the_id_where_most_records_are_and_opens_another():
     assert set(changed_customers(parted, made, customers())["global_customer_id"]) == {A, founded_id(3, 0)}
 
 
+def test_of_two_parts_the_one_that_was_not_corrected_keeps_the_id():
+    for corrected, keeps in ((1, 2), (2, 1)):
+        parted = moves((1, 1, A, A), (2, 2, A, A)).with_columns(is_changed=pl.col("record_key") == corrected)
+        assert owners(assign(parted, registry((A, "live", 2, 1))))[keeps] == A
+
+
+def test_an_id_once_given_is_founded_again_only_where_it_was_closed_and_the_record_is_new():
+    first, again = founded_id(5, 0), founded_id(5, 1)
+    for status, old, owner in (
+        ("closed", None, first),
+        ("closed", A, again),
+        ("merged", None, again),
+        ("erased", None, again),
+    ):
+        made = assign(
+            moves((5, 1, old, old), (6, 2, A, A), (7, 2, A, A)),
+            registry((first, status, 0, 1), (A, "live", 3, 1)),
+        )
+        assert owners(made) == {1: owner, 2: A}
+
+
+def test_an_erased_id_is_not_taken_back():
+    parted = moves((1, 1, A, A), (2, 2, A, B), (3, 2, A, B))
+    made = assign(parted, registry((A, "live", 3, 1), (B, "erased", 0, 1)))
+    assert owners(made) == {1: A, 2: founded_id(2, 0)}
+
+
 def test_an_unmerge_gives_back_the_id_the_records_came_with():
     parted = moves((1, 1, A, A), (2, 2, A, B), (3, 2, A, B))
     made = assign(parted, registry((A, "live", 3, 1), (B, "merged", 0, 1)))
