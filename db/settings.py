@@ -92,7 +92,7 @@ def _parse(name: str, text: str, kind: type) -> object:
             takes = f"a number from 1 to {most}" if most else "a whole number"
             raise ConfigurationError(f"{name} is {text!r}; it takes {takes}. {MEND}")
         return int(text)
-    return kind(text)
+    return kind(text).expanduser() if kind is Path else kind(text)
 
 
 # libpq takes from variables of its own what it is not told: another service, how dates are written. Those of TLS and

@@ -76,7 +76,7 @@ comment on column identity.memberships.profile_key is
 comment on column identity.memberships.source_number is
 'The source in raw.sources, so that what a customer is made of is counted by this table alone';
 comment on column identity.memberships.home_customer_id is
-'The id the record was first given, where it is another one; an un-merge gives it back';
+'The id the record came with when its customer was merged, where it is another one; an un-merge gives it back';
 
 -- The map was a table once, with a copy of what source and record are called.
 do $migration$
@@ -169,7 +169,7 @@ inner join staging.identity_inputs as inputs
 comment on view identity.customer_identity_map is
 'One row per source record: the customer it belongs to, how surely and why';
 comment on column identity.customer_identity_map.home_customer_id is
-'The id the record was first given; an un-merge gives it back';
+'The id the record came with when its customer was merged, else that of its customer; an un-merge gives it back';
 comment on column identity.customer_identity_map.match_confidence is
 '0 to 100: the strongest standing link of the record inside its customer; 100 for a record alone or an identical profile';
 
