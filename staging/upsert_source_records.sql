@@ -76,7 +76,7 @@ with written as (
         and (
             excluded.event_ts,
             (
-                select (objects.last_modified, objects.object_key)
+                select (objects.last_modified, objects.object_key, objects.object_id)
                 from raw.ingested_objects as objects
                 where objects.object_id = excluded.object_id
             ),
@@ -84,7 +84,7 @@ with written as (
         ) > (
             known.event_ts,
             (
-                select (objects.last_modified, objects.object_key)
+                select (objects.last_modified, objects.object_key, objects.object_id)
                 from raw.ingested_objects as objects
                 where objects.object_id = known.object_id
             ),

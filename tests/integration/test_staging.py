@@ -129,3 +129,15 @@ def test_hostile_text_passes_through_as_text(pipelines):
     assert row[0] == "1" and "email" in row[9]
     (payload,) = pipeline.query("select payload::text from raw.shop_records")[0]
     assert json.loads(payload)["name"] == name
+
+
+def test_of_two_deliveries_of_an_object_at_one_time_the_later_wins(pipelines):
+    """Where a store's times are whole seconds."""
+    pipeline = pipelines()
+    for name in ("Astrid Holm", "Bertil Holm"):
+        pipeline.lake.put("shop/one.jsonl", json.dumps({"id": "1", "name": name}).encode())
+        pipeline.run("2", "2")
+        pipeline.database.execute("update raw.ingested_objects set last_modified = '2026-01-01'")
+        pipeline.database.execute("update raw.shop_records set event_ts = '2026-01-01'")
+        pipeline.run("3", "3")
+    assert pipeline.value("select name from staging.stg_shop") == "Bertil Holm"
