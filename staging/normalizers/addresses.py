@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from .text import WORDS, any_of, by_distinct, clean, fold, on_rows, settled
+from .text import EMAIL, SCIENTIFIC, WORDS, any_of, by_distinct, clean, fold, on_rows, settled
 
 NO_VALUE = any_of(WORDS["placeholders"]["words"] + WORDS["placeholders"]["places"])
 PLACEHOLDER = rf"^(?:(?:{NO_VALUE}[ ,]*)+|x+|[^\p{{L}}\p{{N}}]+)$"
@@ -56,6 +56,7 @@ def normalize_postal_code(values: pl.Series) -> pl.DataFrame:
         pl.when(pl.col("text").is_null()).then(None)
         .when(pl.col("compact").str.contains(PLACEHOLDER_CODE)).then(pl.lit("placeholder"))
         .when(pl.col("text").str.contains(PLACEHOLDER)).then(pl.lit("placeholder"))
+        .when(pl.col("text").str.contains(SCIENTIFIC)).then(pl.lit("scientific_notation"))
         .when(~postal_code.str.contains("[0-9]")).then(pl.lit("no_digits"))
         .when(length < 3).then(pl.lit("too_short"))
         .when(length > 10).then(pl.lit("too_long"))
@@ -88,7 +89,7 @@ def normalize_address(values: pl.Series) -> pl.DataFrame:
     reason = (
         pl.when(pl.col("text").is_null()).then(None)
         .when(pl.col("text").str.contains(PLACEHOLDER)).then(pl.lit("placeholder"))
-        .when(pl.col("text").str.contains("@")).then(pl.lit("email"))
+        .when(pl.col("text").str.contains(EMAIL)).then(pl.lit("email"))
         .when(pl.col("text").str.contains(MARKUP)).then(pl.lit("invalid_characters"))
         .when(~address.str.contains(r"\p{L}")).then(pl.lit("no_letters"))
         .when(length < 3).then(pl.lit("too_short"))
@@ -118,7 +119,7 @@ def normalize_city(values: pl.Series) -> pl.DataFrame:
     reason = (
         pl.when(pl.col("text").is_null()).then(None)
         .when(pl.col("text").str.contains(PLACEHOLDER)).then(pl.lit("placeholder"))
-        .when(pl.col("text").str.contains("@")).then(pl.lit("email"))
+        .when(pl.col("text").str.contains(EMAIL)).then(pl.lit("email"))
         .when(pl.col("text").str.contains(MARKUP)).then(pl.lit("invalid_characters"))
         .when(~city.str.contains(r"\p{L}")).then(pl.lit("no_letters"))
         .when(length > 100).then(pl.lit("too_long"))

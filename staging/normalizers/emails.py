@@ -32,7 +32,13 @@ def normalize_email(values: pl.Series) -> pl.DataFrame:
     in their ASCII form. RFC 5321 without quoted local parts and address literals; RFC 6531 local parts.
     """
     address = clean(values).str.to_lowercase()
-    address = on_rows(address, address.str.contains(r"[<> ,;:\[\]()\"']|\.$"), _unwrapped)
+    # The capital İ of Turkish becomes an i with a dot above it.
+    address = on_rows(
+        address,
+        address.str.contains("i\u0307", literal=True),
+        lambda rows: rows.str.replace_all("i\u0307", "i", literal=True),
+    )
+    address = on_rows(address, address.str.contains(r"[<> ,;:\[\]()\"'|]|@.*/|\.$"), _unwrapped)
     frame = address.str.splitn("@", 2).struct.rename_fields(["local", "domain"]).struct.unnest()
     frame = frame.with_columns(
         on_rows(frame["domain"], ~frame["domain"].str.contains(r"^[\x00-\x7f]*$"), _ascii_domains)
@@ -73,14 +79,16 @@ def _mailboxes(addresses: pl.Series) -> pl.Series:
 
 
 def _unwrapped(addresses: pl.Series) -> pl.Series:
-    """The first address in 'Name <a@b>', 'mailto:a@b?subject=x', 'a@b; c@d', '(a@b)', 'a @ b . com'."""
+    """The first address in 'Name <a@b>', 'mailto:a@b?subject=x', 'a@b; c@d', 'a@b/c@d', 'a@b (home)', 'a @ b . com'."""
     return (
         addresses.str.replace(r"^.*<\s*([^<>]*@[^<>]*?)\s*>.*$", "$1")
         .str.replace(r"^(?:mailto|e-?mail|smtp)\s*:\s*", "")
         .str.replace(r"^([^?]*@[^?]*)\?.*$", "$1")
         .str.replace_all(r"\s*([@.])\s*", "$1")
         .str.replace(r"^([^;,]*@[^;,]*)[;,].*$", "$1")
-        .str.replace(r"^(\S+@\S+) \S*@.*$", "$1")
+        .str.replace(r"^(\S+@\S+) .*@.*$", "$1")
+        .str.replace(r"^([^@]+@[^@/|]+)[/|][^@]*@.*$", "$1")
+        .str.replace(r"^([^(\[]*@[^(\[]*)[(\[].*$", "$1")
         .str.strip_chars(" .,;:'\"()[]<>")
     )
 

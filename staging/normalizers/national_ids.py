@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from .text import WORDS, any_of, by_distinct, clean, fold, on_rows, settled
+from .text import SCIENTIFIC, WORDS, any_of, by_distinct, clean, fold, on_rows, settled
 
 REPEATED = "|".join(f"{character}+" for character in "0123456789x")
 PLACEHOLDER = rf"^(?:{REPEATED}|{any_of(WORDS['placeholders']['national_ids'])})?$"
@@ -21,6 +21,7 @@ def normalize_national_id(values: pl.Series) -> pl.DataFrame:
     reason = (
         pl.when(national_id.is_null()).then(None)
         .when(national_id.str.contains(PLACEHOLDER) | ~is_said).then(pl.lit("placeholder"))
+        .when(pl.col("text").str.contains(SCIENTIFIC)).then(pl.lit("scientific_notation"))
         .when(~national_id.str.contains("[0-9]")).then(pl.lit("no_digits"))
         .when(national_id.str.len_chars() < SHORTEST).then(pl.lit("too_short"))
         .when(national_id.str.len_chars() > LONGEST).then(pl.lit("too_long"))

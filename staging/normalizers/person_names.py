@@ -58,12 +58,22 @@ SUFFIX = (
     + "|".join(r"\.? ?".join(word) if word == "phd" else r"\.?".join(word) for word in NAMES["suffixes"])
     + ")"
 )
+SUFFIX_WITH_POINTS = any_of(NAMES["suffixes_with_points"])
 SUFFIX_AFTER_COMMA = "(?:" + "|".join(r"\.?".join(word) for word in NAMES["suffixes_after_comma"]) + ")"
 RANK, RANK_OR_NAME = any_of(NAMES["ranks"]), _group(NAMES["ranks_or_names"])
 PEERAGE = rf"(?:{ORDINAL} +(?:{RANK}|{RANK_OR_NAME})(?: +of)?|{RANK}(?: +of)?|{RANK_OR_NAME} +(?:of|von|zu))"
 PARTICLE = _group(NAMES["particles"])
+SMALL_PARTICLE = any_of([*NAMES["small_particles"], "'t"])
+SMALL_PARTICLES = f"{SMALL_PARTICLE}(?: {SMALL_PARTICLE})*"
+# Two of them begin no name but a family name; not Do Van Minh.
+FAMILY_WITH_PARTICLES = r"^(?:van|von|de) (?:de[rnm]?|la|las|los|'t) [^ ,]+$"
+BIRTH = rf"(?:{any_of(NAMES['births'])} |(?-i:{any_of(NAMES['small_births'])})(?:\. ?| ))"
 
 BEFORE_TWO_NAMES = (rf"^{AMBIGUOUS_TITLE}\.? +(\S+ +\S)", "$1")
+# Susanna née Duncombe: the only family name there is
+BORN_AS = (rf"^([^ ,]+) {BIRTH}([^,]+)$", "$1 $2")
+# Berg, van der: the family name as Dutch lists sort it.
+SORTED_PARTICLES = (rf"^([^,]+), ({SMALL_PARTICLES})$", "$2 $1")
 NOT_SHOWN = r"[^\p{L}\p{M}\p{N} '.,-]+"
 
 REWRITES = [
@@ -72,8 +82,15 @@ REWRITES = [
     (r"(^| )'[^' ]+'( |$)", " "),
     (r" +", " "),
     (r"^[ ,.-]+|[ ,-]+$", ""),
+    BORN_AS,
+    # Anna Müller, geb. Schmidt; Müller geb. Schmidt, Anna
+    (rf"(\S)[, ]+{BIRTH}[^,]+", "$1"),
+    # v.d. Berg, v/d Berg, and not V.D. Savarkar nor v.d. savarkar
+    (r"(^|[ ,])(?-i:v\. ?d\. ?(\p{Lu})|(?:v/d ?|vd\.? )(\p{L}))", "${1}van der ${2}${3}"),
     # O Brien, O' Brien, and not John O Smith
     (rf"\b(O)(?:' ?| )({any_of(NAMES['o_names'])})\b", "$1'$2"),
+    # Dr. Müller M.A.: no initials, as those of "Müller M.A." may be
+    (rf"^({TITLES}\S.*?)[, ]+{SUFFIX_WITH_POINTS}$", "$1"),
     # Dr. John Smith, Major Sir John Smith, Hon Mrs Smith
     (rf"^(?:(?:{AMBIGUOUS_TITLE}|hon) +)?{TITLES}(\S)", "$1"),
     BEFORE_TWO_NAMES,
@@ -85,7 +102,7 @@ REWRITES = [
     # John Smith, Jr., Ph.D.
     (rf", *(?:{GENERATION}|{SUFFIX}|{SUFFIX_AFTER_COMMA}|{TRAILING_TITLE})\.? *(,|$)", "$1"),
     (rf", *(?:{GENERATION}|{SUFFIX}|{SUFFIX_AFTER_COMMA}|{TRAILING_TITLE})\.? *(,|$)", "$1"),
-    (rf"^(\S+[, ]+\S.*?)(?:[, ]+(?:{SUFFIX}|{GENERATION}|{TRAILING_TITLE})\.?)+$", "$1"),
+    (rf"^(\S+[, ]+\S.*?)(?:[, ]+(?:{SUFFIX}|{SUFFIX_WITH_POINTS}|{GENERATION}|{TRAILING_TITLE})\.?)+$", "$1"),
     (rf"^(\S+) +{GENERATION}\.?$", "$1"),
     # Violet, Lady Greville
     (rf"^([^, ]+), *{PEERAGE} +(\S.*)$", "$1 $2"),
@@ -105,22 +122,28 @@ REWRITES = [
     (rf"^ *{TITLES}(\S)", "$1"),
     # C.Bicknell, J.R.R. Tolkien
     (r"\.(\p{L})", ". $1"),
+    # Smith J. R.; de Vries A. B.
+    (rf"^((?:{SMALL_PARTICLE} )*\p{{L}}[\p{{L}}\p{{M}}'-]+) ((?:\p{{L}}\.[ -]?){{2,}})$", "$1, $2"),
     (NOT_SHOWN, " "),
     (r" *,[ ,]*", ", "),
     (r" +", " "),
     (r"^[ ,.-]+|[ ,-]+$", ""),
-    # Müller, Dr. Anna; Berg, Jan van der
+    # Berg, van der, Jan; Müller, Dr. Anna; Berg, Jan van der
+    (rf"^([^,]+), ({SMALL_PARTICLES}), (.+)$", "$2 $1, $3"),
     (rf"^([^,]+), {TITLES}(\S)", "$1, $2"),
     (rf"^([^,]+), (.+?) ({PARTICLE}(?: {PARTICLE})*)$", "$3 $1, $2"),
 ]  # fmt: skip
-# Two words of a part may both be given names (Imam Budi, Maj Britt Eva).
-REWRITES_OF_PARTS = [rewrite for rewrite in REWRITES if rewrite != BEFORE_TWO_NAMES]
-# DUPONT Jean-Pierre, DE LA CRUZ Maria, and not JOHN McDONALD
-CAPITALS = rf"(?:(?i:{PARTICLE}) )*\p{{Lu}}[\p{{Lu}}'-]{{2,}}"
+# Two words of a part may both be given names (Imam Budi, Maj Britt Eva), one before "née" is the family name.
+REWRITES_OF_PARTS = [rewrite for rewrite in REWRITES if rewrite not in (BEFORE_TWO_NAMES, BORN_AS)]
+REWRITES_OF_PARTS.append(SORTED_PARTICLES)
+# DUPONT Jean-Pierre, DE LA CRUZ Maria, and not JOHN McDONALD, J-P Sartre
+CAPITALS = rf"(?:(?i:{PARTICLE}) )*[\p{{Lu}}'-]*\p{{Lu}}{{3}}[\p{{Lu}}'-]*"
 FAMILY_IN_CAPITALS = (
     rf"^({CAPITALS}(?: {CAPITALS})*) "
     r"(\p{Lu}[\p{Ll}\p{M}]+(?:\.?[ '-]+\p{L}[\p{Ll}\p{M}]*)*\.?)$"
 )
+
+INITIALS = "[BCDFGHJ-NP-TVWXZ]{3,4}"  # JRR Tolkien, VVS Laxman
 
 NOT_PLAIN_WORDS = (
     NAMES["titles"]
@@ -131,13 +154,15 @@ NOT_PLAIN_WORDS = (
     + NAMES["ranks"]
     + NAMES["ranks_or_names"]
     + NAMES["particles"]
-    + ["o", "of", "baronet", "bart", "bt"]
+    + NAMES["births"]
+    + NAMES["small_births"]
+    + ["o", "of", "baronet", "bart", "bt", "vd"]
 )
 SPECIAL_WORD = f"(?:{_group(NOT_PLAIN_WORDS)}|dipl[ -][^ ]+)"
 IN_CAPITALS = r"^\p{Lu}[\p{Lu}-]{2}.*\p{Ll}"  # perhaps DUPONT Jean
 # A point stands behind an initial only, and there is a word after it.
 NOT_PLAIN = (
-    r"[^\p{L}\p{M} .-]|^-|-$|[^ ]{2}\.|(?:^| )\.|\.[^ ]|\.$|\..* \p{L}$"
+    r"[^\p{L}\p{M} .-]|^-|-$|[^ ]{2}\.|(?:^| )\.|\.[^ ]|\.$|\..* \p{L}$|(?:^| )v\. d\. "
     rf"|(?i:(?:^| ){SPECIAL_WORD}\.?(?: |$))"
     rf"|{IN_CAPITALS}"
 )
@@ -146,6 +171,9 @@ TURNED = rf"^{PLAIN_WORD}(?: {PLAIN_WORD})*, {PLAIN_WORD}(?: {PLAIN_WORD})*$"
 NOT_TURNED = (
     rf"{IN_CAPITALS}|(?i:(?:^|[ -])(?:{SPECIAL_WORD}|{_group(NAMES['suffixes_after_comma'])})(?:[ ,-]|$))"
 )
+
+# "Anna Schmidt", „Anna Schmidt“, (Anna), 'Anna'
+WRAPPED = r"""^(?:["“”„«»(\[]+([^"“”„«»()\[\]]+)["“”„«»)\]]+|[‚']([^']+)')$"""
 
 ENTITIES = {"&amp;": "&", "&#39;": "'", "&#x27;": "'", "&apos;": "'", "&quot;": '"', "&nbsp;": " "}
 EMPTY_WORD = any_of(PLACEHOLDERS["words"] + PLACEHOLDERS["names"])
@@ -222,7 +250,11 @@ def _settled(full: pl.Series, given: pl.Series, family: pl.Series) -> pl.DataFra
     )
     given, family = frame["given"], frame["family"]
     shown = pl.DataFrame(
-        {"given": _settle_case(given), "family": _settle_case(family, " "), "generation": frame["generation"]}
+        {
+            "given": _settle_case(given, as_written=rf"^(?:..?|{INITIALS})$"),
+            "family": _settle_case(family, " "),
+            "generation": frame["generation"],
+        }
     )
     is_name = given.is_not_null() | family.is_not_null()
     return pl.DataFrame(
@@ -296,12 +328,14 @@ def _split_rewritten(raw: pl.Series, text: pl.Series) -> pl.DataFrame:
         particles=pl.col("text").str.extract_groups(rf"(?i)^([^,]+?) ((?:{PARTICLE} )+[^ ,]+)$"),
         words=pl.col("text").str.extract_groups(r"^([^,]+) ([^ ,]+)$"),
     )
+    family_only = pl.when(pl.col("text").str.contains(FAMILY_WITH_PARTICLES)).then("text")
     given = pl.coalesce(
         pl.col("comma").struct.field("2").str.replace_all(",", "", literal=True),
         pl.col("particles").struct.field("1"),
         pl.col("words").struct.field("1"),
     )
     family = pl.coalesce(
+        family_only,
         pl.col("comma").struct.field("1"),
         pl.col("particles").struct.field("2"),
         pl.col("words").struct.field("2"),
@@ -315,7 +349,11 @@ def _split_rewritten(raw: pl.Series, text: pl.Series) -> pl.DataFrame:
         pl.col("text").str.contains(r"\p{L}") & ~pl.col("text").str.contains(rf"(?i)^{TITLE}\.?$")
     ).then("text")
     return frame.select(
-        given=pl.when(family.is_not_null()).then(given).otherwise(pl.when(~family_alone).then(alone)),
+        given=pl.when(family_only.is_not_null())
+        .then(None)
+        .when(family.is_not_null())
+        .then(given)
+        .otherwise(pl.when(~family_alone).then(alone)),
         family=pl.when(family.is_not_null()).then(family).otherwise(pl.when(family_alone).then(alone)),
         generation=_generation(pl.col("raw")),
     )
@@ -371,6 +409,11 @@ def _names_only(values: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Cleaned text that may be a name, and the reason where it cannot be one."""
     text = clean(values)
     text = on_rows(text, text.str.contains("&", literal=True), lambda rows: rows.str.replace_many(ENTITIES))
+    text = on_rows(
+        text,
+        text.str.contains(WRAPPED),
+        lambda rows: rows.str.replace(WRAPPED, "${1}${2}").str.strip_chars(" "),
+    )
     folded = fold(text)
     dubious = (folded.str.contains(DUBIOUS) | (folded.str.len_bytes() > LONGEST_NAME)).fill_null(False)
     rows, reason = dubious.arg_true(), pl.Series([None], dtype=pl.String).new_from_index(0, len(text))
@@ -412,7 +455,9 @@ def _rewritten(text: pl.Series, rewrites: list[tuple[str, str]] = REWRITES) -> p
     rewritten = VALUE
     for pattern, replacement in rewrites:
         rewritten = rewritten.str.replace_all(f"(?i){pattern}", replacement)
-    return applied(rewritten.str.replace(FAMILY_IN_CAPITALS, "$1, $2"), text)
+    names = applied(rewritten, text)
+    family_first = names.str.contains(FAMILY_IN_CAPITALS) & ~names.str.contains(f"^{INITIALS} ")
+    return on_rows(names, family_first, lambda rows: rows.str.replace(FAMILY_IN_CAPITALS, "$1, $2"))
 
 
 def _generation(text: pl.Expr) -> pl.Expr:
@@ -428,12 +473,12 @@ def _merged_given() -> pl.Expr:
     return pl.coalesce(before_family, "given_text", "full_given")
 
 
-def _settle_case(names: pl.Series, before: str = "") -> pl.Series:
+def _settle_case(names: pl.Series, before: str = "", as_written: str = "^..?$") -> pl.Series:
     """Names all in capitals or all in small letters in the usual case; others, and JD, as they are."""
 
     def settled(rows: pl.Series) -> pl.Series:
         uncased = (rows == rows.str.to_lowercase()) | (
-            (rows == rows.str.to_uppercase()) & (rows.str.len_chars() > 2)
+            (rows == rows.str.to_uppercase()) & ~rows.str.contains(as_written)
         )
         return on_rows(rows, uncased, lambda rows: _cased(before + rows).str.strip_chars(" "))
 

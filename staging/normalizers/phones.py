@@ -17,16 +17,24 @@ import phonenumbers
 import polars as pl
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, NumberParseException, PhoneMetadata, ValidationResult
 
-from .text import VALUE, WORDS, any_of, applied, by_distinct, clean, on_rows
+from .text import SCIENTIFIC, VALUE, WORDS, any_of, applied, by_distinct, clean, on_rows
 
 EXTENSION = r" ?(?:x|ext\.?) ?[0-9]{1,6}$"
 PUNCTUATION = [" ", "-", "(", ")", ".", "/"]
 NUMBER = r"^\+?[0-9]{7,18}$"
-# 7911 123456 (mobile), and not 1-800-FLOWERS
-WORDS_BEHIND = r"^((?:[^0-9]*[0-9]){7}.*?)[^0-9]*\p{L}[^0-9]*$"
+# 030 12345 App. 12
+EXTENSION_WORDS = (
+    rf"(?i)^([^0-9]*[0-9](?:[^0-9\p{{L}}]*[0-9]){{4,}})[^0-9\p{{L}}]*{any_of(WORDS['phones']['extensions'])}[ .:]*[0-9]"
+    r".*$"
+)
+# 7911 123456 (mobile), 0170 2345678 ab 18 Uhr, 0170 2345678 2. Nummer, and not 1-800-FLOWERS
+WORDS_BEHIND = r"^([^0-9]*[0-9](?:[^0-9\p{L}]*[0-9]){6,}?)(?: +[0-9]\.)?[^0-9\p{L}]*\p{L}.*$"
+# The same where letters stand between the first digits.
+LAST_WORDS = r"^((?:[^0-9]*[0-9]){7}.*?)[^0-9]*\p{L}[^0-9]*$"
+ENDS_IN_WORDS = r"\p{L}[^0-9]*$"
 # Mexico dialled a 1 before mobile numbers until 2019.
 MOBILE_OF_MEXICO = r"52[ ().\-/]*1([ ().\-/]*(?:[0-9][ ().\-/]*){10})$"
-SEVERAL_NUMBERS = re.compile(r"\s*[/;,|]\s*|\s+(?:or|and|und|ou|o)\s+", re.IGNORECASE)
+SEVERAL_NUMBERS = re.compile(r"\s*[/;,|&]\s*|\s+(?:or|and|und|oder|u\.?|ou|o)\s+", re.IGNORECASE)
 COUNTRY_CODE = r"^\+(" + "|".join(str(code) for code in sorted(COUNTRY_CODE_TO_REGION_CODE)) + ")"
 FEWEST_DIGITS = 7  # with the country code: the shortest numbers in use, of small islands, have as many
 
@@ -111,17 +119,20 @@ def normalize_phone(values: pl.Series, default_region: str) -> pl.DataFrame:
         rest = _settled_by_package(alone.gather(open_rows), default_region)
         phones = phones.scatter(open_rows, rest["phone"])
         reasons = reasons.scatter(open_rows, rest["reason"])
-        # The letters may stand for digits after all.
-        spelled = (phones.is_null() & (alone != numbers)).arg_true()
+        # Letters at the end may stand for digits after all.
+        spelled = (phones.is_null() & (alone != numbers) & numbers.str.contains(ENDS_IN_WORDS)).arg_true()
         if len(spelled):
             rest = _settled_by_package(numbers.gather(spelled), default_region)
             phones = phones.scatter(spelled, rest["phone"])
     reasons = reasons.set(phones.is_not_null(), None)
     junk = _is_placeholder(alone, phones)
+    is_rounded = numbers.str.contains(f"(?i){SCIENTIFIC}").fill_null(False)
     return pl.DataFrame({"phone": phones, "reason": reasons}).select(
-        phone=pl.when(~junk).then("phone"),
-        reason=pl.when(junk).then(pl.lit("placeholder")).otherwise("reason"),
-    )
+        phone=pl.when(~junk & ~is_rounded).then("phone"),
+        reason=pl.when(is_rounded).then(pl.lit("scientific_notation"))
+        .when(junk).then(pl.lit("placeholder"))
+        .otherwise("reason"),
+    )  # fmt: skip
 
 
 def without_artefacts(numbers: pl.Series, region: str) -> pl.Series:
@@ -140,7 +151,13 @@ def without_artefacts(numbers: pl.Series, region: str) -> pl.Series:
 def without_words(numbers: pl.Series) -> pl.Series:
     """Numbers without what is said about them behind."""
     return on_rows(
-        numbers, numbers.str.contains(r"\p{L}[^0-9]*$"), lambda rows: rows.str.replace(WORDS_BEHIND, "$1")
+        numbers,
+        numbers.str.contains(r"\p{L}"),
+        lambda rows: (
+            rows.str.replace(EXTENSION_WORDS, "$1")
+            .str.replace(WORDS_BEHIND, "$1")
+            .str.replace(LAST_WORDS, "$1")
+        ),
     )
 
 

@@ -13,6 +13,10 @@ VALUE = pl.col("value")
 LONGEST_VALUE = 1_000  # characters looked at; no attribute of a customer is longer
 DISTINCT_SHARE = 0.9
 
+EMAIL = r"\w@\w"  # 5 Main St @ 2nd Ave is none
+# What a spreadsheet shows of a long number, whose last digits are lost; 1e5 alone may be a code.
+SCIENTIFIC = r"^[0-9](?:[.,][0-9]+e\+?|e\+)[0-9]{1,3}$"
+
 APOSTROPHES = "’‘‛ʼʻ′´`＇"
 DASHES = "‐‑‒–—―−﹣－"
 LOOK_ALIKES = {
@@ -83,6 +87,8 @@ def applied(expression: pl.Expr, values: pl.Series) -> pl.Series:
 
 CLEANED = (
     VALUE.str.replace_many(LOOK_ALIKES)
+    # 5½ and 5² are not 51/2 and 52, which the compatibility form makes of them.
+    .str.replace_all(r"(\p{Nd})(\p{No})", "$1 $2")
     .str.normalize("NFKC")
     .str.replace_all(r"[\s\p{Z}]+", " ")
     .str.replace_all(r"[\p{Cc}\p{Cf}\p{Co}\x{FFFD}\x{FE00}-\x{FE0F}]+", "")
