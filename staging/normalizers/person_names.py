@@ -172,8 +172,8 @@ NOT_TURNED = (
     rf"{IN_CAPITALS}|(?i:(?:^|[ -])(?:{SPECIAL_WORD}|{_group(NAMES['suffixes_after_comma'])})(?:[ ,-]|$))"
 )
 
-# "Anna Schmidt", „Anna Schmidt“, (Anna), 'Anna'
-WRAPPED = r"""^(?:["“”„«»(\[]+([^"“”„«»()\[\]]+)["“”„«»)\]]+|[‚']([^']+)')$"""
+# "Anna Schmidt", „Anna Schmidt“, 'Anna', (Anna Schmidt), and not (numismatist)
+WRAPPED = r"""^(?:["“”„«»]+([^"“”„«»()\[\]]+)["“”„«»]+|[‚']([^']+)'|[(\[]([^"()\[\]]+ [^"()\[\]]+)[)\]])$"""
 
 ENTITIES = {"&amp;": "&", "&#39;": "'", "&#x27;": "'", "&apos;": "'", "&quot;": '"', "&nbsp;": " "}
 EMPTY_WORD = any_of(PLACEHOLDERS["words"] + PLACEHOLDERS["names"])
@@ -412,7 +412,7 @@ def _names_only(values: pl.Series) -> tuple[pl.Series, pl.Series]:
     text = on_rows(
         text,
         text.str.contains(WRAPPED),
-        lambda rows: rows.str.replace(WRAPPED, "${1}${2}").str.strip_chars(" "),
+        lambda rows: rows.str.replace(WRAPPED, "${1}${2}${3}").str.strip_chars(" "),
     )
     folded = fold(text)
     dubious = (folded.str.contains(DUBIOUS) | (folded.str.len_bytes() > LONGEST_NAME)).fill_null(False)

@@ -487,7 +487,6 @@ def test_no_name(full, reason):
         (None, "K.A.", "Müller", ("K.A. Müller", "k a", "muller", None)),
         (None, "Ka", "Kein", ("Ka Kein", "ka", "kein", None)),
         (None, '"Anna"', '"Braun"', ("Anna Braun", "anna", "braun", None)),
-        (None, "(Anna)", "Braun", ("Anna Braun", "anna", "braun", None)),
         (None, "Anna", "Müller geb. Schmidt", ("Anna Müller", "anna", "muller", None)),
         (None, "Anna", "Müller, geb. Schmidt", ("Anna Müller", "anna", "muller", None)),
         (None, "Soon", "Nee", ("Soon Nee", "soon", "nee", None)),
