@@ -1,5 +1,6 @@
 -- One row per object that delivered erased records again: they were not taken in, but the object holds them.
-insert into gold.erasure_objects (
+-- One that is known, with all of these lines, is left as it is.
+insert into gold.erasure_objects as known (
     object_id, object_key, etag, record_lines, text_lines
 )
 select
@@ -13,4 +14,8 @@ inner join raw.ingested_objects as objects
     on rejected.object_id = objects.object_id
 where rejected.reason = 'erased'
 group by objects.object_id
-on conflict (object_id) do nothing
+on conflict (object_id) do update
+    set
+        record_lines = known.record_lines || excluded.record_lines,
+        rewritten_at = null
+    where not known.record_lines @> excluded.record_lines

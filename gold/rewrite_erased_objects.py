@@ -3,7 +3,9 @@
 Each object listed in gold.erasure_objects is streamed, the lines are blanked, and it is stored under the same
 key. Lines keep their numbers, so what names an object and a line still holds. The new ETag is written to
 raw.ingested_objects before the object is stored, so it is not taken in as a new delivery; killed in between,
-the script is simply run again.
+the script is simply run again. Line numbers are those of one delivery: where another one lies under the key by
+now, nothing is done, as its own lines are listed by themselves. Where a delivery that was rewritten was put back
+as it came, it is rewritten again.
 
 Usage: python gold/rewrite_erased_objects.py
 """
@@ -40,22 +42,22 @@ def main(argv: list[str] | None = None) -> int:
     with connect() as connection, connection.cursor() as cursor:
         run_file(cursor, HERE / "erased_redeliveries.sql")
         cursor.execute(
-            "select object_id, object_key, etag, record_lines, text_lines from gold.erasure_objects "
-            "where rewritten_at is null order by object_key, object_id"
+            "select object_key, array_agg(object_id), "
+            "coalesce(array_agg(object_id) filter (where rewritten_at is null), '{}') "
+            "from gold.erasure_objects group by object_key order by object_key"
         )
-        for object_id, key, etag, record_lines, text_lines in cursor.fetchall():
-            now = next((found.etag for found in lake.list(key) if found.key == key), None)
-            rows = _rows_of(cursor, key, now)
-            if now == etag or rows == 0:
-                etag = _rewrite(lake, connection, object_id, key, set(record_lines), set(text_lines))
-                rewritten += 1
-            elif now is not None and rows is None:
+        for key, known, waiting in cursor.fetchall():
+            etag = _etag(lake, key)
+            delivery, is_rewritten = _delivery_of(cursor, key, etag)
+            if waiting and etag is not None and delivery is None:
                 left.append(key)
                 continue
-            # Else deleted, or replaced by a delivery that is listed by itself: nothing to do.
+            if delivery in known and (delivery in waiting or not is_rewritten):
+                _rewrite(lake, connection, delivery, key)
+                rewritten += 1
+            # The others are deleted or replaced.
             cursor.execute(
-                "update gold.erasure_objects set rewritten_at = now(), etag = %s where object_id = %s",
-                (etag, object_id),
+                "update gold.erasure_objects set rewritten_at = now() where object_id = any(%s)", (waiting,)
             )
             connection.commit()
     print(f"  rewrite_erased_objects: {rewritten} rewritten, {len(left)} left")
@@ -65,24 +67,35 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if left else 0
 
 
-def _rows_of(cursor: Cursor, key: str, etag: str | None) -> int | None:
-    """Lines ingestion took from the object under this ETag: 0 for one rewritten here, None for a new one."""
+def _etag(lake: Lake, key: str) -> str | None:
+    """The ETag of what lies under the key now; None: nothing does."""
+    return next((found.etag for found in lake.list(key) if found.key == key), None)
+
+
+def _delivery_of(cursor: Cursor, key: str, etag: str | None) -> tuple[int | None, bool]:
+    """The delivery that lies under the key with this ETag, and whether it was rewritten; None: it is a new one."""
     cursor.execute(
-        "select row_count + rejected_count from raw.ingested_objects where object_key = %s and etag = %s "
-        "order by object_id desc limit 1",
+        "select coalesce(objects.rewritten_from, objects.object_id), objects.rewritten_from is not null "
+        "from raw.ingested_objects as objects "
+        "inner join raw.current_objects as known using (object_key, etag) "
+        "where objects.object_key = %s and objects.etag = %s order by objects.object_id desc limit 1",
         (key, etag),
     )
-    row = cursor.fetchone()
-    return row[0] if row else None
+    return cursor.fetchone() or (None, False)
 
 
-def _rewrite(
-    lake: Lake, connection: Connection, object_id: int, key: str, record_lines: set[int], text_lines: set[int]
-) -> str:
-    """Store the object without the lines; returns its new ETag. Memory: one line and one block."""
+def _rewrite(lake: Lake, connection: Connection, object_id: int, key: str) -> None:
+    """Store the object without the lines listed of this delivery. Memory: their numbers, one line and one block."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select record_lines, text_lines from gold.erasure_objects where object_id = %s", (object_id,)
+        )
+        record_lines, text_lines = map(set, cursor.fetchone())
     with tempfile.TemporaryFile() as rewritten:
         with lake.open(key) as stream:
-            write_blanked(stream, rewritten, record_lines, text_lines, ".csv" in key.rpartition("/")[2])
+            write_blanked(
+                stream, rewritten, record_lines, text_lines, ".csv" in key.lower().rpartition("/")[2]
+            )
         size = rewritten.tell()
         rewritten.seek(0)
         etag = hashlib.file_digest(rewritten, "md5").hexdigest()
@@ -90,21 +103,29 @@ def _rewrite(
         _expect(connection, object_id, etag, size)
         lake.put_file(key, rewritten, size)
     # A store may give an ETag that is not the MD5 of the content.
-    actual = next(found.etag for found in lake.list(key) if found.key == key)
-    if actual != etag:
+    actual = _etag(lake, key)
+    if actual not in (etag, None):
         _expect(connection, object_id, actual, size)
-    return actual
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "update gold.erasure_objects set rewritten_at = now(), etag = %s where object_id = %s",
+            (actual or etag, object_id),
+        )
 
 
 def _expect(connection: Connection, object_id: int, etag: str, size: int) -> None:
-    """Have ingestion know the object's coming ETag; it brings no rows."""
+    """Have ingestion know the coming ETag of what is left of a delivery; it brings no rows."""
     with connection.cursor() as cursor:
         cursor.execute(
             "insert into raw.ingested_objects (source_system, object_key, etag, size_bytes, last_modified, "
-            "row_count, rejected_count, run_id) "
-            "select source_system, object_key, %s, %s, last_modified, 0, 0, run_id "
-            "from raw.ingested_objects where object_id = %s on conflict (object_key, etag, delivery) do nothing",
-            (etag, size, object_id),
+            "row_count, rejected_count, run_id, delivery, rewritten_from) "
+            "select source_system, object_key, %(etag)s, %(size)s, last_modified, 0, 0, run_id, "
+            "(select count(*) + 1 from raw.ingested_objects as known "
+            "where known.object_key = objects.object_key and known.etag = %(etag)s), object_id "
+            "from raw.ingested_objects as objects where object_id = %(object_id)s "
+            "and not exists (select from raw.ingested_objects as known where known.object_key = objects.object_key "
+            "and known.etag = %(etag)s and coalesce(known.rewritten_from, known.object_id) = objects.object_id)",
+            {"etag": etag, "size": size, "object_id": object_id},
         )
     connection.commit()
 

@@ -1,7 +1,7 @@
 """Phase 4.5: find the pairs of profiles that are worth comparing.
 
 1. Profiles that came to life since the mark get their blocking keys, by the blocking rules of
-   matching/model.toml; those that died lose them (db/init/040 to 042).
+   matching/model.toml; those that died lose them, as those that were erased did (db/init/040 to 042).
 2. The blocks they belong to are looked up, and paired by candidate_pairs.py.
 3. Values that many clearly different names share are found; what was compared by them is listed again.
 
@@ -83,14 +83,20 @@ def block(work: Phase) -> None:
     if bring_in_rules(work):
         mark = 0
     work.advance("staging.match_profiles")
-    work.cursor.execute("select count(*) from staging.match_profiles where run_id > %s", (mark,))
-    (work.rows_in,) = work.cursor.fetchone()
+    work.cursor.execute(
+        "select (select count(*) from staging.match_profiles where run_id > %s), "
+        "(select count(*) from staging.erased_blocking_keys)",
+        (mark,),
+    )
+    changed, erased = work.cursor.fetchone()
+    work.rows_in = changed + erased
     if not work.rows_in:
         work.skip("no new profiles")
         return
     work.has_work()
     rules = Rules(work.cursor)
-    is_first_load = is_empty(work.cursor, KEYS)
+    # Whoever is erased last leaves blocks behind that have to be emptied.
+    is_first_load = is_empty(work.cursor, KEYS) and not erased
     with bulk_load(work.cursor, LISTS):
         if is_first_load:
             candidates = pair_everything(work, rules, mark)

@@ -53,6 +53,12 @@ alter table raw.ingested_objects
 drop constraint if exists ingested_objects_object_key_etag_key;
 create unique index if not exists ingested_objects_delivery
 on raw.ingested_objects (object_key, etag, delivery);
+-- What erasure left of a delivery is told by its lines, not by those of another one under the same key.
+alter table raw.ingested_objects
+add column if not exists rewritten_from integer
+references raw.ingested_objects (object_id);
+comment on column raw.ingested_objects.rewritten_from is
+'The delivery of which this is what erasure left; null: it was delivered';
 comment on table raw.ingested_objects is
 'One row per delivery of a lake object: its key, the ETag of what was in it, and how many times that was in it';
 

@@ -21,6 +21,7 @@ begin
     ) then
         drop function if exists staging.keys_by_rule(staging.blocking_keys);
         drop table staging.blocking_keys;
+        drop table if exists staging.erased_blocking_keys;
         delete from staging.blocking_rules;
     end if;
 end
@@ -68,6 +69,10 @@ create unique index if not exists blocking_keys_key
 on staging.blocking_keys (profile_key);
 comment on table staging.blocking_keys is
 'One row per live profile: the hash of its key under each blocking rule, key_1 for the rule with rule_id 1; null where the rule says nothing';
+
+create table if not exists staging.erased_blocking_keys (like staging.blocking_keys);
+comment on table staging.erased_blocking_keys is
+'One row per profile that went with an erased person since phase 4.5 last looked at its blocks: its row of blocking_keys';
 
 create table if not exists staging.capped_blocks (
     rule_id smallint not null,
@@ -530,6 +535,7 @@ begin
     where indexes_to_build.table_name = 'staging.blocking_keys';
     truncate
         staging.blocking_keys,
+        staging.erased_blocking_keys,
         staging.capped_blocks,
         staging.shared_values,
         staging.candidate_lists,

@@ -5,7 +5,8 @@ drop function if exists staging.find_candidates(integer, integer, integer);
 
 -- Profiles that died since the mark lose their keys, into dead_keys, and their
 -- pairs, compared or waiting to be: these would pass for pairs in force if the
--- profiles came back to blocks that are over the limit by then.
+-- profiles came back to blocks that are over the limit by then. Those that were
+-- erased have lost theirs already; their keys tell which blocks to look at.
 create or replace function staging.take_dead_keys(mark integer)
 returns void
 language plpgsql
@@ -20,10 +21,18 @@ begin
             and match_profiles.run_id > mark
             and match_profiles.record_count = 0
         returning blocking_keys.*
+    ),
+
+    erased as (
+        delete from staging.erased_blocking_keys
+        returning erased_blocking_keys.*
     )
 
     select dead.*
-    from dead;
+    from dead
+    union all
+    select erased.*
+    from erased;
 
     if exists (select 1 from dead_keys) then
         create temp table wanted_profiles on commit drop as

@@ -33,22 +33,106 @@ create table if not exists gold.erasure_objects (
 comment on table gold.erasure_objects is
 'One row per lake object with lines of erased people: to be rewritten, or rewritten. record_lines: first lines of records; text_lines: lines that could not be read';
 comment on column gold.erasure_objects.etag is
-'The ETag the object has had since it was last read or rewritten';
+'The ETag the object had when it was last read or rewritten';
+-- Which delivery a rewritten object came from was not written down once.
+update raw.ingested_objects as objects
+set rewritten_from = rewritten.object_id
+from gold.erasure_objects as rewritten
+where
+    objects.rewritten_from is null
+    and objects.row_count + objects.rejected_count = 0
+    and objects.object_key = rewritten.object_key
+    and objects.etag = rewritten.etag
+    and objects.object_id > rewritten.object_id;
 
--- A regular expression that finds any of the values as a word of its own.
+-- Values as they may stand in a line that could not be read, or in what a
+-- source delivered: as they are, and as JSON and CSV escape them. Hexadecimal
+-- digits of small and capital letters differ, so there is one of each.
+create or replace function gold.value_spellings(search_values text[])
+returns text[]
+language sql immutable strict
+as $function$
+    with quoted as (
+        select
+            value,
+            -- Without the quotes around it.
+            substr(to_json(value)::text, 2, length(to_json(value)::text) - 2) as json_value
+        from unnest(search_values) as value
+    ),
+
+    cases as (
+        select
+            quoted.json_value,
+            in_case.value
+        from quoted
+        cross join lateral (
+            values
+            (quoted.json_value),
+            (lower(quoted.json_value)),
+            (upper(quoted.json_value)),
+            (initcap(quoted.json_value))
+        ) as in_case (value)
+        where octet_length(quoted.json_value) > length(quoted.json_value)
+    ),
+
+    ascii_only as (
+        select
+            (
+                select
+                    string_agg(
+                        case
+                            when ascii(letter) < 128 then letter
+                            when ascii(letter) < 65536
+                                then '\u' || lpad(to_hex(ascii(letter)), 4, '0')
+                            -- A surrogate pair.
+                            else
+                                '\u' || to_hex(55296 + ((ascii(letter) - 65536) >> 10))
+                                || '\u' || to_hex(56320 + ((ascii(letter) - 65536) & 1023))
+                        end,
+                        ''
+                        order by place
+                    )
+                from string_to_table(cases.value, null)
+                with ordinality as letters (letter, place)
+            ) as value
+        from cases
+    ),
+
+    escaped as (
+        select quoted.json_value as value from quoted
+        union all
+        select ascii_only.value from ascii_only
+    ),
+
+    spellings as (
+        select quoted.value from quoted
+        union
+        select replace(quoted.value, '"', '""') from quoted
+        union
+        select escaped.value from escaped
+        union
+        select replace(escaped.value, '/', '\/') from escaped
+    )
+
+    select coalesce(array_agg(spellings.value order by spellings.value), '{}')
+    from spellings
+$function$;
+
+-- A regular expression that finds any of the values as a word of its own, also
+-- behind an escaped line break.
 create or replace function gold.values_pattern(search_values text[])
 returns text
 language sql immutable strict
 as $function$
     select
-        '(?:^|[^[:alnum:]])(?:'
+        '(?:^|[^[:alnum:]]|\\[bfnrt])(?:'
         || string_agg(
             regexp_replace(value, '[^[:alnum:][:space:]]', '\\\&', 'g'),
             '|'
             order by length(value) desc, value
         )
         || ')(?:$|[^[:alnum:]])'
-    from unnest(search_values) as value
+    from unnest(gold.value_spellings(search_values)) as value
 $function$;
 
 -- A condition that a text holds any of the values: a quick search first, and
@@ -61,7 +145,7 @@ language sql immutable strict
 as $function$
     with needles as (
         select distinct lower(value) as needle
-        from unnest(search_values) as value
+        from unnest(gold.value_spellings(search_values)) as value
     )
 
     -- The fence has each text lowered once, not once per needle.
@@ -223,7 +307,8 @@ $function$;
 -- delivery of a record: a family's phone, a namesake's name. Those are theirs as
 -- well, and are not searched for. Neither is what does not tell who somebody is:
 -- a city, a birth date, a single word.
-create or replace function gold.mark_shared_values()
+drop function if exists gold.mark_shared_values();
+create or replace function gold.mark_shared_values(family uuid[])
 returns void
 language plpgsql
 as $function$
@@ -241,44 +326,58 @@ begin
             )
             or (
                 erased_values.attribute in ('name', 'address')
-                and erased_values.value !~ '[[:alnum:]]\s+[[:alnum:]]'
+                and erased_values.value !~ '[[:alnum:]]\S*\s+[^[:alnum:]]*[[:alnum:]]'
             )
         );
+    -- What a steward has set for somebody else.
     update erased_values
     set is_shared = true
-    from staging.identity_inputs as inputs
-    cross join lateral (
-        values
-        ('email', inputs.email),
-        ('phone', inputs.phone),
-        ('name', inputs.name),
-        ('address', inputs.address),
-        ('national_id', inputs.national_id)
-    ) as said (attribute, value)
+    from gold.customer_steward_overrides as overrides
     where
         erased_values.is_shared is null
-        and erased_values.attribute = said.attribute
-        and erased_values.value = said.value
-        and not inputs.is_deleted
-        and not exists (
-            select 1
-            from erased_members
-            where erased_members.record_key = inputs.record_key
-        );
+        and erased_values.attribute = overrides.attribute::text
+        and erased_values.value = overrides.value
+        and overrides.retired_run_id is null
+        and overrides.global_customer_id <> all(family);
     for source in
         select sources.* from raw.sources
-        where
-            to_regclass('raw.' || quote_ident(sources.raw_table)) is not null
-            and exists (
-                select 1
-                from erased_values
-                where erased_values.is_shared is null
-            )
+        where to_regclass('raw.' || quote_ident(sources.raw_table)) is not null
     loop
+        -- Who writes it in another way says it too: a mailbox, an address.
+        execute format(
+            $sql$
+            update erased_values
+            set is_shared = true
+            from staging.%I as records
+            cross join lateral (
+                values
+                ('email', records.email),
+                ('email', records.email_mailbox),
+                ('phone', records.phone),
+                ('name', records.name),
+                ('address', records.address),
+                ('address', records.address_key),
+                ('national_id', records.national_id)
+            ) as said (attribute, value)
+            where
+                erased_values.is_shared is null
+                and erased_values.attribute = said.attribute
+                and erased_values.value = said.value
+                and not records.is_deleted
+                and not exists (
+                    select 1
+                    from erased_members
+                    where erased_members.record_key = records.record_key
+                )
+            $sql$,
+            source.staging_table
+        );
         execute format(
             $sql$
             with deliveries as materialized (
-                select deliveries.payload::text as payload
+                select
+                    deliveries.payload::text as payload,
+                    lower(deliveries.payload::text) as lowered
                 from staging.%I as latest
                 inner join raw.%I as deliveries
                     on
@@ -292,29 +391,58 @@ begin
                         where erased_members.record_key = latest.record_key
                     )
                     and %s
+            ),
+
+            wanted as materialized (
+                select distinct
+                    erased_values.value,
+                    gold.values_pattern(array[erased_values.value]) as pattern,
+                    array(
+                        select lower(spelling)
+                        from unnest(
+                            gold.value_spellings(array[erased_values.value])
+                        ) as spelling
+                    ) as needles
+                from erased_values
+                where erased_values.is_shared is null
+            ),
+
+            shared as (
+                select wanted.value
+                from wanted
+                where exists (
+                    select 1
+                    from deliveries
+                    where
+                        exists (
+                            select 1
+                            from unnest(wanted.needles) as needle
+                            where strpos(deliveries.lowered, needle) > 0
+                        )
+                        and deliveries.payload ~* wanted.pattern
+                )
             )
 
             update erased_values
             set is_shared = true
-            from deliveries
+            from shared
             where
                 erased_values.is_shared is null
-                and strpos(
-                    lower(deliveries.payload), lower(erased_values.value)
-                ) > 0
-                and deliveries.payload ~* gold.values_pattern(
-                    array[erased_values.value]
-                )
+                and erased_values.value = shared.value
             $sql$,
             source.staging_table,
             source.raw_table,
-            gold.values_condition(
-                'deliveries.payload::text',
-                array(
-                    select erased_values.value
-                    from erased_values
-                    where erased_values.is_shared is null
-                )
+            -- Nothing is left to search for once all are known to be shared.
+            coalesce(
+                gold.values_condition(
+                    'deliveries.payload::text',
+                    array(
+                        select erased_values.value
+                        from erased_values
+                        where erased_values.is_shared is null
+                    )
+                ),
+                'false'
             )
         );
     end loop;
@@ -546,7 +674,7 @@ begin
     from gold.customer_steward_overrides as overrides
     where overrides.global_customer_id = any(family);
     perform gold.gather_erased_values();
-    perform gold.mark_shared_values();
+    perform gold.mark_shared_values(family);
 
     -- Records withdrawn at their source are in no customer any more: the
     -- person's are known by an address, number or id in a former delivery.
@@ -585,7 +713,7 @@ begin
         );
     end loop;
     perform gold.gather_erased_values();
-    perform gold.mark_shared_values();
+    perform gold.mark_shared_values(family);
     search_values := array(
         select distinct erased_values.value
         from erased_values
@@ -695,11 +823,18 @@ begin
                         || '(?:$|[^[:alnum:]])'
                     )
             )
-        returning rejected.object_id, rejected.line_number
+        returning
+            rejected.object_id,
+            rejected.line_number,
+            -- A record of CSV goes on over lines, and all of them go.
+            strpos(old.line_text, E'\n') > 0 as is_record
     )
 
     insert into erased_lines (object_id, line_number, is_record)
-    select blanked_lines.object_id, blanked_lines.line_number, false
+    select
+        blanked_lines.object_id,
+        blanked_lines.line_number,
+        blanked_lines.is_record
     from blanked_lines;
     get diagnostics affected = row_count;
     counts := counts || jsonb_build_object('raw.rejected_records', affected);
@@ -782,9 +917,17 @@ begin
     where
         capped_blocks.rule_id = by_rule.rule_id
         and capped_blocks.key = by_rule.key;
-    delete from staging.blocking_keys as keys
-    using erased_profiles
-    where keys.profile_key = erased_profiles.profile_key;
+    -- Phase 4.5 looks at their blocks again, as it does at those of the dead.
+    with gone as (
+        delete from staging.blocking_keys as keys
+        using erased_profiles
+        where keys.profile_key = erased_profiles.profile_key
+        returning keys.*
+    )
+
+    insert into staging.erased_blocking_keys
+    select gone.*
+    from gone;
     delete from staging.match_profiles as profiles
     using erased_profiles
     where profiles.profile_key = erased_profiles.profile_key;

@@ -13,7 +13,9 @@ import pytest
 from psycopg2.errors import RaiseException
 
 from db.settings import PROJECT, settings
+from gold import rewrite_erased_objects
 from gold.rewrite_erased_objects import write_blanked
+from tests.pipeline import record, withdrawn
 
 # All phases in one process: a pipeline is started often here, and starting twelve takes longest.
 PIPELINE = """
@@ -86,6 +88,7 @@ def delivered(stores):
         "lead_id,lead_name,lead_email,lead_phone,city,event_ts",
         'LEAD-ZQ-1,"Zelda\nQuxington",zelda.q@example.com,9175550123,Boston,2026-03-01T00:00:00Z',
         "LEAD-PB-1,Peter Brown,peter.brown@example.com,2125550188,Boston,2026-03-01T00:00:00Z",
+        ',"Zelda\nQuxington",zelda.q@example.com,9175550123,Boston,2026-03-01T00:00:00Z',
     )
     pipeline()
     put(
@@ -249,6 +252,7 @@ def test_others_keep_everything(loaded, lake, run_phase):
     assert loaded.query("select line_text from raw.rejected_records order by line_number") == [
         ("[erased]",),
         ('{"order_id": "ORD-PB-9", "customer_email": "peter.brown@example.com", broken',),
+        ("[erased]",),
     ]
     assert lake_text(lake).count("Peter Brown") == 3
 
@@ -290,7 +294,7 @@ def test_the_proof_names_counts_objects_and_no_value(loaded):
         "support/dt=2026-03-01/hr=00/a.jsonl.gz",
     ]
     assert still_found == {}
-    assert counts["raw.sales_orders"] == 4 and counts["raw.rejected_records"] == 1
+    assert counts["raw.sales_orders"] == 4 and counts["raw.rejected_records"] == 2
 
 
 def test_history_and_events_keep_their_structure_and_end_with_erase(loaded):
@@ -351,3 +355,274 @@ def test_lines_are_blanked_and_keep_their_numbers(tmp_path, text, record_lines, 
         with (tmp_path / "in").open("rb") as stream, (tmp_path / "out").open("wb") as out:
             write_blanked(stream, out, record_lines, text_lines, is_csv)
         assert unpack((tmp_path / "out").read_bytes()) == left
+
+
+# ---- stories of three small sources (tests/pipeline.py)
+
+KEY = "shop/dt=2026-01-01/hr=00/people.jsonl"
+ERIN = {"id": "1", "at": "2026-01-01T12:00:00Z", "name": "Erin Quill", "email": "erin@quill.example"}
+FRANK = {"id": "2", "at": "2026-01-01T12:00:00Z", "name": "Frank Olafson", "email": "frank@olafson.example"}
+GINA = {"id": "3", "at": "2026-01-01T12:00:00Z", "name": "Gina Marlow", "email": "gina@marlow.example"}
+
+
+@pytest.fixture
+def shop(pipelines):
+    """A Pipeline of its own, with what a data protection officer does."""
+    return Shop(pipelines())
+
+
+class Shop:
+    def __init__(self, pipeline):
+        self.pipeline, self.lake = pipeline, pipeline.lake
+
+    def take_in(self, *lines, key=KEY):
+        """Store the lines under the key, dicts as JSON, and run all phases."""
+        put(self.lake, key, *(line if isinstance(line, str) else json.dumps(line) for line in lines))
+        self.pipeline.run()
+
+    def erase(self, named):
+        self.pipeline.value("gold.erase_customer(%s::uuid, 'dpo', 'a letter')", self.pipeline.ids()[named])
+        return self.pipeline.value("select still_found from gold.erasures order by erasure_id desc limit 1")
+
+    def rewrite(self):
+        self.pipeline._point_here(0)
+        assert rewrite_erased_objects.main([]) == 0
+
+    def names(self, key=KEY):
+        """Who still lies under the key, line by line."""
+        lines = self.lake.get(key).decode().split("\n")[:-1]
+        return [json.loads(line)["name"].split()[0] if line else None for line in lines]
+
+    def quarantined(self):
+        return [
+            text
+            for (text,) in self.pipeline.query(
+                "select line_text from raw.rejected_records order by line_number"
+            )
+        ]
+
+
+def test_a_value_that_others_share_is_known_before_the_last_source(shop):
+    """The first source says that the name is shared; there is nothing left to search for in the others."""
+    shop.pipeline.deliver(
+        record("shop:1", name="ANNA SMITH", birth_date="1980-01-02", city="Boston"),
+        record("shop:2", name="ANNA SMITH", birth_date="1955-07-09", city="Chicago"),
+        record("desk:1", name="Peter Brown"),
+        record("crm:1", name="Ida Moe"),
+    )
+    shop.pipeline.run()
+    assert shop.erase("shop:1") == {}
+    assert shop.pipeline.customers() == {frozenset({"shop:2"}), frozenset({"desk:1"}), frozenset({"crm:1"})}
+
+
+def test_lines_of_a_former_delivery_are_not_those_of_what_lies_there_now(shop):
+    for lines in ([ERIN, FRANK], [GINA, ERIN], [ERIN, FRANK]):
+        shop.take_in(*lines)
+    shop.erase("shop:1")
+    shop.rewrite()
+    assert shop.names() == [None, "Frank"]
+    shop.pipeline.run()
+    shop.rewrite()
+    assert shop.names() == [None, "Frank"]
+
+
+def test_a_second_erasure_from_a_former_delivery_leaves_what_was_rewritten(shop):
+    shop.take_in(ERIN, FRANK)
+    shop.take_in(GINA, ERIN)
+    shop.erase("shop:1")
+    shop.rewrite()
+    assert shop.names() == ["Gina", None]
+    shop.erase("shop:2")
+    shop.rewrite()
+    assert shop.names() == ["Gina", None]
+    shop.erase("shop:3")
+    shop.rewrite()
+    assert shop.names() == [None, None]
+
+
+def test_a_delivery_that_is_put_back_after_others_is_rewritten_as_often_as_it_comes(shop):
+    shop.take_in(ERIN, FRANK)
+    shop.erase("shop:1")
+    shop.rewrite()
+    for _ in range(2):
+        shop.take_in(GINA)
+        shop.take_in(ERIN, FRANK)
+        shop.rewrite()
+        assert shop.names() == [None, "Frank"]
+        objects = shop.pipeline.value("select count(*) from raw.ingested_objects where row_count > 0")
+        shop.pipeline.run()
+        assert shop.pipeline.value("select count(*) from raw.ingested_objects where row_count > 0") == objects
+
+
+def test_what_came_before_the_rewriting_script_of_today_is_known_by_its_etag(shop):
+    """A database of a former version does not say of which delivery an object was rewritten."""
+    shop.take_in(ERIN, FRANK)
+    shop.erase("shop:1")
+    shop.rewrite()
+    shop.pipeline.database.execute("update raw.ingested_objects set rewritten_from = null")
+    shop.pipeline.database.execute((PROJECT / "db" / "init" / "090_erasure.sql").read_text())
+    assert (
+        shop.pipeline.value("select count(*) from raw.ingested_objects where rewritten_from is not null") == 1
+    )
+    shop.erase("shop:2")
+    shop.rewrite()
+    assert shop.names() == [None, None]
+
+
+def test_an_address_that_another_writes_differently_is_theirs_too(shop):
+    erin = ERIN | {"address": "2 Main Street", "birth_date": "1980-01-02"}
+    frank = FRANK | {"birth_date": "1955-07-09"}
+    stranger = '{"id": "77", "name": "Ida", "address": "2 Main St", "at": "nonsense"}'
+    shop.take_in(erin, frank | {"address": "2 Main St"}, stranger)
+    later = frank | {"address": "2 Main Street", "at": "2026-02-01T12:00:00Z"}
+    shop.take_in(later, key="shop/dt=2026-02-01/hr=00/frank.jsonl")
+    assert shop.erase("shop:1") == {}
+    assert shop.pipeline.value("select count(*) from raw.shop_records where record_id = '2'") == 2
+    assert shop.quarantined() == [stranger]
+    shop.rewrite()
+    assert shop.lake.get(KEY).decode().split("\n")[1:3] == [
+        json.dumps(frank | {"address": "2 Main St"}),
+        stranger,
+    ]
+
+
+def test_a_value_that_a_steward_set_for_somebody_else_is_theirs_too(shop):
+    shop.take_in(ERIN, FRANK)
+    for named in ("shop:1", "shop:2"):
+        shop.pipeline.value(
+            "gold.steward_override(%s::uuid, 'phone', '+14155552671', 'eva', 'they share a phone')",
+            shop.pipeline.ids()[named],
+        )
+    shop.pipeline.run()
+    assert shop.erase("shop:1") == {}
+    assert shop.pipeline.query("select canonical_phone from gold.dim_customers") == [("+14155552671",)]
+
+
+@pytest.mark.parametrize("key", [KEY, "shop/dt=2026-01-02/hr=00/again.jsonl"])
+def test_a_file_that_is_put_back_after_it_was_rewritten_is_rewritten_again(shop, key):
+    shop.take_in(ERIN, FRANK)
+    shop.erase("shop:1")
+    shop.rewrite()
+    for _ in range(2):
+        shop.take_in(ERIN, FRANK, key=key)
+        shop.rewrite()
+        assert shop.names(key) == [None, "Frank"]
+    assert shop.pipeline.customers() == {frozenset({"shop:2"})}
+
+
+def test_an_object_that_brings_an_erased_record_loses_it_with_the_next_erasure_too(shop):
+    shop.take_in(ERIN)
+    shop.erase("shop:1")
+    shop.rewrite()
+    again = "shop/dt=2026-01-02/hr=00/again.jsonl"
+    shop.take_in(ERIN, FRANK, GINA, key=again)
+    shop.erase("shop:2")
+    shop.rewrite()
+    assert shop.names(again) == [None, None, "Gina"]
+
+
+def test_what_is_escaped_in_quarantine_is_found(shop):
+    zoe, rin = "Zo\u00eb Qu\u00edll", 'Erin "Rin" Quill'
+    nobody = {"at": "2026-01-01T12:00:00Z"}
+    lines = [json.dumps(nobody | {"name": name}) for name in (zoe, zoe.upper(), rin, "Zo\u00eb Moe")]
+    assert "\\u00eb" in lines[0] and '\\"Rin\\"' in lines[2]
+    lines.append(json.dumps(nobody | {"name": "x", "note": f"her name:\n{zoe}"}, ensure_ascii=False))
+    shop.take_in({"id": "1", **nobody, "name": zoe}, {"id": "5", **nobody, "name": rin}, *lines)
+    assert shop.quarantined() == lines
+    assert shop.erase("shop:1") == {}
+    assert shop.quarantined() == ["[erased]", "[erased]", *lines[2:4], "[erased]"]
+    assert shop.erase("shop:5") == {}
+    assert shop.quarantined() == ["[erased]", "[erased]", "[erased]", lines[3], "[erased]"]
+    shop.rewrite()
+    assert shop.lake.get(KEY).decode() == "\n" * 5 + lines[3] + "\n\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "spelling"),
+    [
+        ("Zo\u00eb", "zo\\u00eb"),
+        ("Zo\u00eb", "ZO\\u00cb"),
+        ("\U0001f600 Moe", "\\ud83d\\ude00 Moe"),
+        ('the "Rin"', 'the \\"Rin\\"'),
+        ('the "Rin"', 'the ""Rin""'),
+        ("2/3 Main Street", "2\\/3 Main Street"),
+        ("back\\slash", "back\\\\slash"),
+    ],
+)
+def test_spellings_of_a_value(loaded, value, spelling):
+    assert loaded.query("select %s = any(gold.value_spellings(array[%s]))", (spelling, value)) == [(True,)]
+    assert loaded.query("select %s ~* gold.values_pattern(array[%s])", (f'"{spelling}"', value)) == [(True,)]
+    assert loaded.query("select gold.value_spellings(array['Ida'])") == [(["Ida"],)]
+
+
+def crowd():
+    """Sixteen of a name, which is more than its block takes; some have a phone of many."""
+    people = [
+        record(f"shop:{i}", name="Quirin Featherstonehaugh", phone=f"+1 2{i} 7{i} 55{i}")
+        for i in range(10, 24)
+    ]
+    people += [
+        record("shop:1", name="Quirin Featherstonehaugh", email="qf@zed.example"),
+        record("shop:2", name="Quirin Featherstonehaugh", phone="+1 415 555 2671"),
+    ]
+    return people
+
+
+def strangers():
+    """Five people with a phone in common, and nothing else."""
+    names = ("Anna Berg", "Bo Ek", "Carl Zorn", "Dina Holm", "Ed Quist")
+    return [
+        record(f"shop:{i}", name=name, phone="+1 212 736 5004", birth_date=f"19{50 + 3 * i}-01-02")
+        for i, name in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize(("people", "gone"), [(crowd(), "shop:10"), (strangers(), "shop:4")])
+def test_blocks_and_shared_values_are_as_if_the_person_had_never_been(pipelines, trained_model, people, gone):
+    """Law 2: erased, withdrawn or never delivered, the others are the same customers."""
+    ways = [pipelines() for _ in range(3)]
+    for way in ways:
+        way.use_model(trained_model)
+        way.deliver(*(person for person in people if way is not ways[2] or f"shop:{person['id']}" != gone))
+        way.run()
+    erased, without, never = ways
+    assert erased.query("select 1 from staging.capped_blocks union all select 1 from staging.shared_values")
+    Shop(erased).erase(gone)
+    erased.run()
+    without.deliver(withdrawn(gone, "2026-02-01"))
+    without.run()
+    assert erased.customers() == without.customers() == never.customers()
+    assert erased.candidates() == without.candidates() == never.candidates()
+    for table in ("staging.capped_blocks", "staging.shared_values"):
+        assert erased.content()[table] == never.content()[table]
+    assert erased.value("select count(*) from staging.erased_blocking_keys") == 0
+
+
+def test_an_erased_profile_that_comes_back_before_the_next_run_is_paired(pipelines, trained_model):
+    """Another record may say the same as the erased one did."""
+    erased, never = pipelines(), pipelines()
+    for way in (erased, never):
+        way.use_model(trained_model)
+        way.deliver(*crowd()[1:])
+    erased.deliver(crowd()[0])
+    erased.run()
+    Shop(erased).erase("shop:10")
+    for way in (erased, never):
+        way.deliver(crowd()[0] | {"source": "desk"})
+        way.run()
+    assert erased.customers() == never.customers()
+    assert erased.candidates() == never.candidates()
+
+
+def test_the_last_of_all_leaves_no_block(pipelines, trained_model):
+    pipeline = pipelines()
+    pipeline.use_model(trained_model)
+    pipeline.deliver(*crowd())
+    pipeline.run()
+    while pipeline.ids():
+        Shop(pipeline).erase(next(iter(pipeline.ids())))
+    pipeline.run()
+    assert pipeline.value("select count(*) from staging.capped_blocks") == 0
+    pipeline.deliver(record("desk:1", name="Quirin Featherstonehaugh"))
+    pipeline.run()
+    assert pipeline.customers() == {frozenset({"desk:1"})}
