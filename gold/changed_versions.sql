@@ -8,22 +8,15 @@ select
 from gold.dim_customers_history as opened
 where opened.run_id > %(mark)s and opened.valid_to is null
 union all
-select
+select distinct
     closed.global_customer_id,
-    null as version,
-    null as valid_from
-from (
-    select history.global_customer_id
-    from gold.dim_customers_history as history
-    where history.closed_run_id > %(mark)s
-    except
-    select history.global_customer_id
-    from gold.dim_customers_history as history
-    where history.run_id > %(mark)s and history.valid_to is null
-) as closed
--- A version that came late carries the run of its golden record, which may be before the mark.
+    null::integer as version,
+    null::timestamptz as valid_from
+from gold.dim_customers_history as closed
 where
-    not exists (
+    closed.closed_run_id > %(mark)s
+    -- Whatever run the current version carries: one that came late has that of its golden record.
+    and not exists (
         select 1
         from gold.dim_customers_history as current
         where
