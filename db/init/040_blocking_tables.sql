@@ -128,9 +128,8 @@ alter table staging.candidate_lists
 alter column left_profile_keys set storage external,
 alter column right_profile_keys set storage external,
 alter column rules set storage external,
--- Which keys are how frequent is asked by nobody, and takes autovacuum seconds to count.
-alter column left_profile_keys set statistics 0,
-alter column right_profile_keys set statistics 0;
+-- Phase 4.5 analyzes what it writes and phase 5 truncates it: autovacuum would but read it all once more between them.
+set (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 comment on table staging.candidate_lists is
 'One row per list of candidate pairs that wait to be compared; to read, see identity_match_candidates_blocked';
 
