@@ -10,7 +10,7 @@ import argparse
 import time
 
 from db.errors import run_script
-from db.postgres import build_left_index, connect
+from db.postgres import analyze_if_built, build_left_index, connect
 from db.settings import settings
 
 # The other cores are for the phases at work.
@@ -41,7 +41,10 @@ def build_one() -> bool:
         cursor.execute(NEXT_INDEX)
         found = cursor.fetchone()
         if found:
-            build_left_index(cursor, *found)
+            table = build_left_index(cursor, *found)
+            # Of two that build the last ones of a table, one sees by then that the other has.
+            connection.commit()
+            analyze_if_built(cursor, table)
     return bool(found)
 
 

@@ -301,13 +301,13 @@ def build_left_indexes(cursor: Cursor, *tables: str) -> None:
         "select index_name from gold.indexes_to_build where table_name = any(%s) order by index_name for update",
         (list(tables),),
     )
-    for (name,) in cursor.fetchall():
-        build_left_index(cursor, name)
+    for table in sorted({build_left_index(cursor, name) for (name,) in cursor.fetchall()}):
+        analyze_if_built(cursor, table)
 
 
-def build_left_index(cursor: Cursor, name: str) -> None:
-    """Build an index that a first load has left, unless the schema has been applied again since, and it with it. With
-    the last one of its table come the statistics of that."""
+def build_left_index(cursor: Cursor, name: str) -> str:
+    """Build an index that a first load has left, unless the schema has been applied again since, and it with it.
+    Returns the name of its table."""
     cursor.execute(
         "delete from gold.indexes_to_build where index_name = %s "
         "returning table_name, definition, to_regclass(index_name) is null",
@@ -316,6 +316,11 @@ def build_left_index(cursor: Cursor, name: str) -> None:
     table, definition, is_missing = cursor.fetchone()
     if is_missing:
         cursor.execute(definition)
+    return table
+
+
+def analyze_if_built(cursor: Cursor, table: str) -> None:
+    """ANALYZE a table that a first load has filled, once all indexes that it has left are there."""
     cursor.execute("select exists (select from gold.indexes_to_build where table_name = %s)", (table,))
     if not cursor.fetchone()[0]:
         cursor.execute(SQL("analyze {}").format(table_identifier(table)))

@@ -7,7 +7,9 @@ The laws of the design are checked by `check_laws`, after every run of a test.
 import json
 import subprocess
 import sys
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -421,3 +423,11 @@ def check_laws(pipeline: Pipeline) -> None:
         )
         == []
     )
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Ask until it holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)

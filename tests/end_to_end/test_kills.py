@@ -5,8 +5,7 @@ where it writes its receipt, the last thing before its commit.
 """
 
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ from db.embedded import EmbeddedStores
 from db.server_settings import GIB
 from db.settings import PROJECT, settings
 from tests.conftest import pipeline_maker
-from tests.pipeline import SCRIPTS, Pipeline, check_laws
+from tests.pipeline import SCRIPTS, Pipeline, check_laws, wait_for
 
 DEMO = PROJECT / "ingestion" / "sources.toml"
 RECEIPT = "gold.pipeline_phases"
@@ -160,11 +159,3 @@ def differences(found: dict[str, list[str]], wanted: dict[str, list[str]]) -> di
         for table in wanted
         if found[table] != wanted[table]
     }
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Ask until it holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)

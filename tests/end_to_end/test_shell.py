@@ -7,7 +7,6 @@ import signal
 import socket
 import stat
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from db.embedded import EmbeddedStores
 from db.errors import ConfigurationError
 from db.settings import PROJECT, Settings, load
 from tests.conftest import HOME, free_ports
+from tests.pipeline import wait_for
 
 FLAGS = (
     "--from --to --only --list --no-producers --records --seed --retrain --source --sources --runtime "
@@ -304,14 +304,6 @@ def test_one_phase_alone_and_quiet(project: Project):
     assert "Phase 1:" in ended.stdout and "Phase 2:" not in ended.stdout
     ended = project.run("--quiet", "--only", "1", "--records", "20")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
-
-
-def wait_for(condition, seconds: float = 30) -> None:
-    """Ask until it holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -1,10 +1,13 @@
 """Indexes that the first load of a table leaves: built beside other phases, or by the phase that needs them."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import polars as pl
 import pytest
 
 from db import build_indexes
 from db.postgres import build_left_indexes, bulk_load, connect, copy_in
+from tests.pipeline import wait_for
 
 TABLE = "identity.refused_links"
 LEFT = ("refused_links_match_weight", "refused_links_right")
@@ -18,6 +21,7 @@ ROWS = pl.DataFrame(
     }
 )
 INDEXES = "select indexname from pg_indexes where tablename = 'refused_links' order by 1"
+STATISTICS = "select count(*) from pg_stats where tablename = 'refused_links'"
 WAITING = "select index_name from gold.indexes_to_build order by 1"
 ALL = [("refused_links_match_weight",), ("refused_links_pkey",), ("refused_links_right",)]
 
@@ -48,15 +52,27 @@ def test_the_load_does_without_them(loaded):
 
 
 def test_they_are_built_beside(loaded, capsys):
-    statistics = "select count(*) from pg_stats where tablename = 'refused_links'"
-    assert loaded.query(statistics) == [(0,)]
+    assert loaded.query(STATISTICS) == [(0,)]
     assert build_indexes.main([]) == 0
-    assert loaded.query(statistics) == [(5,)]
+    assert loaded.query(STATISTICS) == [(5,)]
     assert "2 in" in capsys.readouterr().out
     assert loaded.query(INDEXES) == ALL
     assert loaded.query(WAITING) == []
     assert build_indexes.main([]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_two_that_build_at_once_leave_statistics(loaded):
+    with connect() as writer, ThreadPoolExecutor(2) as builders:
+        # A row that is not committed yet keeps both from building what they have taken up.
+        writer.cursor().execute(f"update {TABLE} set run_id = 1")
+        building = [builders.submit(build_indexes.build_one) for _ in LEFT]
+        waiting = "select count(*) from pg_locks where relation = %s::regclass and not granted"
+        wait_for(lambda: loaded.query(waiting, (TABLE,)) == [(len(LEFT),)])
+        writer.commit()
+        assert all(builder.result() for builder in building)
+    assert loaded.query(INDEXES) == ALL
+    assert loaded.query(STATISTICS) == [(5,)]
 
 
 def test_a_phase_that_needs_them_builds_those_of_its_tables(loaded):
