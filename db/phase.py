@@ -67,6 +67,11 @@ class Phase:
             (self.name, upstream, self.run_id if run_id is None else run_id, configuration),
         )
 
+    def has_newer(self, upstream: str, mark: int) -> bool:
+        """Whether `schema.table` has rows of runs after `mark`; at no greater cost where it has many others."""
+        self.cursor.execute("select identity.has_newer_rows(%s, %s)", (upstream, mark))
+        return self.cursor.fetchone()[0]
+
     def refresh_statistics(self, *tables: str, columns: tuple[str, ...] = ()) -> None:
         """ANALYZE the tables (`schema.table`) that this transaction changed much, so that plans stay good.
 

@@ -35,12 +35,11 @@ def detect(work: Phase) -> None:
     # Values of customers come with phase 7: those it has not seen yet have to come again.
     work.advance(IDENTITY, run_id=work.mark(IDENTITY, "run_golden_customers"))
     work.cursor.execute(
-        "select exists (select from identity.customers where run_id > %(identity_mark)s) or exists (select "
-        "from gold.customer_steward_overrides "
+        "select exists (select from gold.customer_steward_overrides "
         "where applied_run_id > %(overrides_mark)s or retired_run_id > %(overrides_mark)s)",
         marks,
     )
-    if not work.cursor.fetchone()[0]:
+    if not work.cursor.fetchone()[0] and not work.has_newer(IDENTITY, marks["identity_mark"]):
         work.skip("no changed customers and no changed overrides")
         return
     if not marks["identity_mark"]:

@@ -13,7 +13,7 @@ from psycopg2.sql import SQL, Composed, Identifier, Literal
 
 from db.errors import run_script
 from db.phase import Phase, phase
-from db.postgres import run_file, table_identifier
+from db.postgres import run_file
 
 HERE = Path(__file__).resolve().parent
 
@@ -49,7 +49,7 @@ def measure(work: Phase) -> None:
             "gold.customer_attribute_conflicts",
         )
     }
-    changed = [upstream for upstream, mark in marks.items() if _has_newer(work, upstream, mark)]
+    changed = [upstream for upstream, mark in marks.items() if work.has_newer(upstream, mark)]
     # What is counted comes to a few rows: let a query take both cores for it.
     work.cursor.execute("set local parallel_setup_cost = 100; set local parallel_tuple_cost = 0.01")
     count_records(work)
@@ -80,13 +80,6 @@ def measure(work: Phase) -> None:
         work.advance(upstream)
 
 
-def _has_newer(work: Phase, table: str, mark: int) -> bool:
-    work.cursor.execute(
-        SQL("select 1 from {} where run_id > %s limit 1").format(table_identifier(table)), (mark,)
-    )
-    return work.cursor.fetchone() is not None
-
-
 def count_records(work: Phase) -> None:
     """Add the changed cleaned records to gold.record_quality_totals; former versions are off it already.
 
@@ -102,7 +95,7 @@ def count_records(work: Phase) -> None:
     for source_system, staging_table, identifiers in work.cursor.fetchall():
         upstream = f"staging.{staging_table}"
         mark = work.mark(upstream)
-        if _exists(work, upstream) and _has_newer(work, upstream, mark):
+        if _exists(work, upstream) and work.has_newer(upstream, mark):
             changed.append((source_system, staging_table, mark, identifiers))
             work.advance(upstream)
             _uncount_replaced(work, staging_table)

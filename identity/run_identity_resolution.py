@@ -123,14 +123,13 @@ def basis_of_links(work: Phase) -> str | None:
 
 def anything_new(work: Phase, parameters: dict) -> bool:
     """Whether a record, a pair or a decision has changed since the marks."""
+    if work.has_newer(INPUTS, parameters["input_mark"]) or work.has_newer(COMPARED, parameters["mark"]):
+        return True
     work.cursor.execute(
-        f"select exists (select 1 from {INPUTS} where run_id > %(input_mark)s) "
-        f"or exists (select 1 from {COMPARED} where run_id > %(mark)s) "
-        "or exists (select decision_id from identity.active_steward_decisions "
+        "select exists (select decision_id from identity.active_steward_decisions "
         "except select decision_id from identity.applied_decisions) "
         "or exists (select decision_id from identity.applied_decisions "
-        "except select decision_id from identity.active_steward_decisions)",
-        parameters,
+        "except select decision_id from identity.active_steward_decisions)"
     )
     return work.cursor.fetchone()[0]
 

@@ -73,8 +73,7 @@ def match(work: Phase, retrain: bool = False) -> None:
     mark = work.mark(BLOCKED)
     work.advance(BLOCKED)
     reason = reason_for_new_version(work, retrain)
-    work.cursor.execute(f"select exists (select 1 from {LISTS} where run_id > %s)", (mark,))
-    (has_pairs,) = work.cursor.fetchone()
+    has_pairs = work.has_newer(LISTS, mark)
     work.cursor.execute("select exists (select 1 from staging.match_profiles where record_count > 0)")
     (has_profiles,) = work.cursor.fetchone()
     if not has_profiles or (reason is None and not has_pairs):
