@@ -49,6 +49,8 @@ STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"?')
 NUL_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 WHOLE_PAIRS = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+BYTE_ORDER_MARK = "\ufeff"
+UTC_IN_WORDS = re.compile(r" (UTC|GMT)$")
 EPOCH = re.compile(r"-?[0-9]{9,}(\.[0-9]+)?")
 # COPY's text format; the other control characters stand for themselves.
 COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", DELIMITER: "\\x01"})
@@ -135,10 +137,10 @@ class _Reading:
                 seconds = seconds / 1000 if abs(seconds) >= 1e11 else seconds
                 moment = datetime.fromtimestamp(seconds, UTC)
             else:
-                moment = datetime.fromisoformat(value.strip())
+                moment = datetime.fromisoformat(UTC_IN_WORDS.sub("+00:00", value.strip()))
                 moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
         except (ValueError, OverflowError, OSError) as error:
-            raise BadLine(f"{name} cannot be read as a time") from error
+            raise BadLine(f"{name} is no time of ISO 8601, nor Unix time") from error
         return self.checked(moment.isoformat())
 
     def checked(self, moment: str) -> str:
@@ -265,7 +267,9 @@ class _CsvReading(_Reading):
 
     def __init__(self, reader: Reader, object_id: int, last_modified: datetime):
         super().__init__(reader, object_id, last_modified)
+        # The columns, and their names as they are given, of which two may be the same.
         self.header: list[str] = []
+        self.names: list[str] = []
         self.delimiter = ","
         # Lines of a record whose quote is still open, and the number of the first.
         self.open_lines: list[bytes] = []
@@ -301,23 +305,27 @@ class _CsvReading(_Reading):
             raise BadLine("the header is not UTF-8") from error
         if "\0" in text or len(line) > LONGEST_LINE:
             raise BadLine("not a CSV header")
+        wrong, most_columns = "", 1
         for self.delimiter in CSV_DELIMITERS:
             try:
                 names = next(csv.reader([text], delimiter=self.delimiter, strict=True))
             except csv.Error as error:
-                if "unexpected end of data" in str(error):
-                    raise BadLine(
-                        "a quote in the header is not closed on its line; the object is not read"
-                    ) from error
-                raise BadLine(f"not a CSV header: {error}") from error
-            self.header = [name.strip() for name in names]
+                # With another delimiter the quotes may stand right.
+                is_open = "unexpected end of data" in str(error)
+                quote = "a quote in the header is not closed on its line; the object is not read"
+                wrong = wrong or (quote if is_open else f"not a CSV header: {error}")
+                continue
+            self.header = self.names = [name.strip() for name in names]
             if self.source.record_id in self.header:
                 break
+            most_columns = max(most_columns, len(names))
         else:
-            raise BadLine(f"no column {self.source.record_id} in the header; the object is not read")
+            missing = f"no column {self.source.record_id} in the header; the object is not read"
+            raise BadLine(wrong if wrong and most_columns == 1 else missing)
         named = {self.source.record_id, self.source.event_ts, "_deleted", *self.reader.field_types}
-        for index, name in enumerate(self.header):
-            if name in self.header[:index]:
+        self.header = list(self.names)
+        for index, name in enumerate(self.names):
+            if name in self.names[:index]:
                 if name in named:
                     raise BadLine(f"two columns {name} in the header; the object is not read")
                 self.header[index] = f"{name}_{index + 1}"
@@ -395,6 +403,10 @@ class _CsvReading(_Reading):
         for (number, line), row in zip(records, rows, strict=True):
             self._add_record(chunk, number, row, line)
 
+    def _is_header(self, row: list[str]) -> bool:
+        """Whether a record is the header once more, as where objects were written one after the other."""
+        return [name.removeprefix(BYTE_ORDER_MARK).strip() for name in row] == self.names
+
     def names_erased(self, row: list[str] | BadLine, line: bytes) -> bool:
         """Whether a record, readable or not, names one that was erased, as far as that can be told."""
         if isinstance(row, BadLine):
@@ -412,6 +424,8 @@ class _CsvReading(_Reading):
                 return
             if len(row) != len(self.header):
                 raise BadLine(f"{len(row)} fields, the header has {len(self.header)}")
+            if self.source.record_id in row[self.id_at] and self._is_header(row):
+                raise BadLine("the header once more, no record")
             record_id = _record_id(self.source.record_id, row[self.id_at])
             moment = self.arrival if self.moment_at is None else self.event_time(row[self.moment_at])
             deleted = "" if self.deleted_at is None else row[self.deleted_at].strip().lower()

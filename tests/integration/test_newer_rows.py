@@ -2,6 +2,7 @@
 
 import pytest
 
+
 @pytest.fixture
 def filled(database):
     """A table with the rows of two runs, of which the planner knows that one in ten is new."""
@@ -9,7 +10,9 @@ def filled(database):
         cursor.execute("create table staging.many (run_id integer not null, value integer)")
         cursor.execute("select identity.index_run_id('staging.many')")
         for run_id, first, last in ((1, 1, 90_000), (2, 90_001, 100_000)):
-            cursor.execute("insert into staging.many select %s, generate_series(%s, %s)", (run_id, first, last))
+            cursor.execute(
+                "insert into staging.many select %s, generate_series(%s, %s)", (run_id, first, last)
+            )
         cursor.execute("select brin_summarize_new_values('staging.many_run_id')")
         cursor.execute("analyze staging.many")
         yield cursor
