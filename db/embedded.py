@@ -44,6 +44,8 @@ ACCOUNT = "mdm_stores"
 # How long a server may take to answer (PostgreSQL recovers first after a crash) and to stop, in seconds.
 PATIENCE = 120
 LOG_LIMIT = 10 * 1024**2
+# In MDM_HOME where its data are, if not there; and beside these, whose they are.
+DATA_IS_IN, BELONGS_TO = "data_is_in", "belongs_to"
 
 
 def _folder_in(served: str) -> str:
@@ -205,7 +207,7 @@ class EmbeddedStores:
         """Whose ids the servers run under: None for our own; started by root, the owner of the data."""
         if os.geteuid() != 0:
             return None
-        for home in (self.settings.mdm_home, self._closed_home):
+        for home in (self.settings.mdm_home, self._elsewhere or self._closed_home):
             data = home / "postgres"
             if data.exists() and data.stat().st_uid != 0:
                 return pwd.getpwuid(data.stat().st_uid)
@@ -213,20 +215,73 @@ class EmbeddedStores:
 
     @cached_property
     def home(self) -> Path:
-        """Folder of the data: MDM_HOME, or one in /var/lib where the servers' user cannot reach that."""
+        """Folder of the data: MDM_HOME, or one in /var/lib where the servers' user cannot reach that. Where the data
+        once are, there they are looked for.
+
+        Raises MissingError when they are not, or cannot be reached, or are those of another home.
+        """
         home = self.settings.mdm_home
         if not home.exists():
             home.mkdir(parents=True)
             home.chmod(0o755)
-        if _reaches(self.account, home):
+        is_reached = _reaches(self.account, home)
+        if (home / "postgres").exists():
+            if not is_reached:
+                raise MissingError(
+                    f"The servers' user {self.account.pw_name} can no longer enter {home}, where the data are. Let "
+                    "others enter it and the folders above it, as before (chmod o+x)."
+                )
             return home
-        self._give(self._closed_home)
-        return self._closed_home
+        if self._elsewhere:
+            self._require_own(self._elsewhere)
+        return self._elsewhere or (home if is_reached else self._closed_home)
 
     @property
     def _closed_home(self) -> Path:
         name = hashlib.sha256(str(self.settings.mdm_home.resolve()).encode()).hexdigest()[:12]
         return Path("/var/lib") / f"mdm-{name}"
+
+    @cached_property
+    def _elsewhere(self) -> Path | None:
+        """The folder outside MDM_HOME where this home has its data, if it has."""
+        note = self.settings.mdm_home / DATA_IS_IN
+        if note.exists():
+            return Path(note.read_text(encoding="utf-8").strip())
+        # Homes begun before there was a note.
+        closed = self._closed_home
+        return closed if os.access(closed, os.X_OK) and (closed / "postgres").exists() else None
+
+    def _require_own(self, data: Path) -> None:
+        """Raise MissingError unless these are the data of this home, or of none that is left."""
+        home = self.settings.mdm_home
+        note = home / DATA_IS_IN
+        if data.exists() and not os.access(data, os.R_OK | os.X_OK):
+            raise MissingError(f"The data of {home}, in {data}, belong to another user. Run as that one.")
+        if not (data / "postgres").exists():
+            raise MissingError(
+                f"The data of {home} are in {data}, says {note}, and are not there. Bring them back, or write their "
+                "path into it; to begin with none, delete it."
+            )
+        owner_note = data / BELONGS_TO
+        owner = (
+            Path(owner_note.read_text(encoding="utf-8").strip()) if owner_note.exists() else home.resolve()
+        )
+        others = owner / DATA_IS_IN
+        if (
+            owner != home.resolve()
+            and others.exists()
+            and others.read_text(encoding="utf-8").strip() == str(data)
+        ):
+            raise MissingError(
+                f"{home} is a copy of {owner}, whose data are in {data} and were not copied with it. Stop the stores "
+                f"of that one, copy {data} too, and write the path of the copy into {note}."
+            )
+
+    def _note_where(self) -> None:
+        """Note where the data are, if not in MDM_HOME, and there whose they are."""
+        if self.home != self.settings.mdm_home:
+            (self.settings.mdm_home / DATA_IS_IN).write_text(f"{self.home}\n", encoding="utf-8")
+            (self.home / BELONGS_TO).write_text(f"{self.settings.mdm_home.resolve()}\n", encoding="utf-8")
 
     @cached_property
     def binaries(self) -> Path:
@@ -318,14 +373,17 @@ class EmbeddedStores:
         Raises MissingError (port taken, folder of another user, no way to make a user), ConfigurationError
         (no password, or another than the database was made with).
         """
-        self._require_passwords()
         self._require_access()
+        self._require_passwords()
         self.logs.mkdir(parents=True, exist_ok=True)
         self.logs.chmod(0o700)
+        if self.home != self.settings.mdm_home:
+            self._give(self.home)
         self._give(self.home / "lake")
         self._give(self.home / "lake_hashes")
         if not (self.home / "postgres").exists():
             self._initialise()
+        self._note_where()
         started = [server.title for server in (self.postgres, self.lake, self.browser) if server.start()]
         self._make_database()
         return started
@@ -338,17 +396,14 @@ class EmbeddedStores:
     def remove(self) -> None:
         """Stop the servers and delete their data and logs for good."""
         self.stop()
-        for folder in (
-            self.home / "postgres",
-            self.home / "lake",
-            self.home / "lake_hashes",
-            self.logs,
-            self._closed_home,
-        ):
+        home = self.settings.mdm_home
+        data = [self.home] if self.home != home else [home / "postgres", home / "lake", home / "lake_hashes"]
+        for folder in (*data, self.logs):
             if folder.exists():
                 shutil.rmtree(folder)
         for server in (self.lake, self.browser):
             server.pid_file.unlink(missing_ok=True)
+        (home / DATA_IS_IN).unlink(missing_ok=True)
 
     @property
     def _has_lz4(self) -> bool:
@@ -379,11 +434,17 @@ class EmbeddedStores:
 
     def _require_passwords(self) -> None:
         for name in ("postgres_password", "minio_root_password"):
-            if not getattr(self.settings, name):
+            if getattr(self.settings, name):
+                continue
+            if (self.home / "postgres").exists():
                 raise ConfigurationError(
-                    f"{name.upper()} is empty. Write a password into .env, or remove .env: the next run "
-                    "makes one with random passwords."
+                    f"{name.upper()} is empty. Write the password into .env that the stores in {self.home} were "
+                    "made with."
                 )
+            raise ConfigurationError(
+                f"{name.upper()} is empty. Write a password into .env, or remove .env: the next run makes one with "
+                "random passwords."
+            )
 
     def _require_access(self) -> None:
         home = self.settings.mdm_home

@@ -112,7 +112,7 @@ def up(given: Settings = settings) -> None:
         _memory(given).write_text(f"{choice.runtime}\n")
     _say(given, f"  stores: {choice.runtime} ({choice.reason})")
     if isinstance(stores, EmbeddedStores) and stores.home != given.mdm_home:
-        _say(given, f"  data: {stores.home} (the servers' user cannot enter {given.mdm_home})")
+        _say(given, f"  data: {stores.home}, as {given.mdm_home} was closed to the servers' user at first")
 
 
 def down(given: Settings = settings) -> None:
@@ -130,6 +130,8 @@ def status(given: Settings = settings) -> int:
     choice = choose(given)
     print(f"runtime     {choice.runtime} ({choice.reason})")
     answers = [_described("PostgreSQL", _postgres_state, given), _described("lake", _lake_state, given)]
+    if choice.runtime == "embedded" and given.mdm_home.exists():
+        answers.append(_described("data", lambda given: EmbeddedStores(given).home, given, "are in"))
     if choice.runtime != "external":
         print(f"browser     http://{given.minio_host}:{given.minio_console_port}")
     return 0 if all(answers) else MissingError.exit_code
@@ -189,9 +191,9 @@ def _lake_state(given: Settings) -> str:
     return f"{lake.address}, bucket {lake.bucket}"
 
 
-def _described(title: str, ask, given: Settings) -> bool:
+def _described(title: str, ask, given: Settings, how: str = "answers at") -> bool:
     try:
-        print(f"{title:<11} answers at {ask(given)}")
+        print(f"{title:<11} {how} {ask(given)}")
     except MdmError as error:
         print(f"{title:<11} {error}")
         return False

@@ -224,6 +224,62 @@ def test_the_data_outlives_down_and_killed_servers(project: Project):
     assert project.run("psql", "-Atc", "select n from public.kept").stdout == "7\n"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run as another user")
+def test_a_home_keeps_its_data_wherever_it_goes_and_whoever_may_enter(project: Project, tmp_path: Path):
+    project.run("down")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    home, moved, copy = closed / "home", closed / "moved", closed / "copy"
+
+    def kept(home: Path) -> str:
+        assert project.run("up", MDM_HOME=str(home)).returncode == 0
+        found = project.run("psql", "-Atc", "select to_regclass('public.kept')", MDM_HOME=str(home)).stdout
+        assert project.run("down", MDM_HOME=str(home)).returncode == 0
+        return found.strip()
+
+    try:
+        assert "data: /var/lib/mdm-" in project.run("up", MDM_HOME=str(home)).stdout
+        project.run("psql", "-c", "create table public.kept ()", MDM_HOME=str(home))
+        assert re.search("data +are in /var/lib/mdm-", project.run("status", MDM_HOME=str(home)).stdout)
+        project.run("down", MDM_HOME=str(home))
+        home.rename(moved)
+        assert kept(moved) == "kept"
+        for folder in (closed, *closed.parents[:-2]):
+            folder.chmod(folder.stat().st_mode | 0o011)
+        assert kept(moved) == "kept"
+        shutil.copytree(moved, copy)
+        assert f"is a copy of {moved}" in one_paragraph(project.run("up", MDM_HOME=str(copy)), 3)
+        data = Path((moved / "data_is_in").read_text().strip())
+        shutil.move(data, f"{data}.elsewhere")
+        assert "Bring them back" in one_paragraph(project.run("up", MDM_HOME=str(moved)), 3)
+        shutil.move(f"{data}.elsewhere", data)
+        assert kept(moved) == "kept"
+    finally:
+        for folder in (home, moved):
+            if folder.exists():
+                project.run("reset", "--yes", MDM_HOME=str(folder))
+    assert not data.exists()
+    assert project.run("up").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers run as another user")
+def test_a_home_that_is_closed_later_does_not_begin_anew(project: Project, tmp_path: Path):
+    project.run("down")
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    home = tmp_path / "open" / "home"
+    try:
+        assert project.run("up", MDM_HOME=str(home)).returncode == 0
+        assert project.run("down", MDM_HOME=str(home)).returncode == 0
+        assert (home / "postgres").exists()
+        home.parent.chmod(0o700)
+        assert "can no longer enter" in one_paragraph(project.run("up", MDM_HOME=str(home)), 3)
+    finally:
+        home.parent.chmod(0o755)
+        project.run("reset", "--yes", MDM_HOME=str(home))
+    assert project.run("up").returncode == 0
+
+
 def test_a_stale_pid_file_never_costs_another_process(project: Project):
     project.run("down")
     with subprocess.Popen(["sleep", "60"]) as bystander:
