@@ -745,8 +745,8 @@ ASKED_FIRST = ("swapped", "area_of_city", "outside_city")
 def compare(batch: PairBatch, comparisons) -> dict[str, np.ndarray]:
     """The level of every pair for every comparison: name -> int8, one per pair.
 
-    comparisons: objects with `name` and `levels` (strongest first, each with `test` and `at_least`; the
-    last is "else"), as in matching/model.toml.
+    comparisons: objects with `name`, `levels` (strongest first, each with `test` and `at_least`; the last is "else")
+    and `told_by`, as in matching/model.toml.
     """
     levels = {}
     for comparison in comparisons:
@@ -768,6 +768,14 @@ def compare(batch: PairBatch, comparisons) -> dict[str, np.ndarray]:
             level[open_rows.compress(holds)] = top - place
             open_rows = open_rows.compress(~holds)
         levels[comparison.name] = level
+    strongest = {comparison.name: len(comparison.levels) - 1 for comparison in comparisons}
+    told = {
+        comparison.name: levels[comparison.told_by] == strongest[comparison.told_by]
+        for comparison in comparisons
+        if comparison.told_by in levels
+    }
+    for name, rows in told.items():
+        levels[name][rows] = MISSING
     return levels
 
 
@@ -827,6 +835,15 @@ class ComparedPairs:
         alone = np.flatnonzero((left < 0) != (right < 0))
         left[alone] = right[alone] = np.maximum(left[alone], right[alone])
         return left, right
+
+    def compare_untold(self, told) -> None:
+        """Compares an attribute again where another was to tell it, which it does not."""
+        (teller,) = (comparison for comparison in self.comparisons if comparison.name == told.told_by)
+        found = np.flatnonzero(self.levels[teller.name] == len(teller.levels) - 1)
+        for start in range(0, len(found), CHUNK_PAIRS):
+            rows = found[start : start + CHUNK_PAIRS]
+            batch = PairBatch(self.profiles, *(side[rows] for side in self.rows), self.places)
+            self.levels[told.name][rows] = compare(batch, [told])[told.name]
 
     @cached_property
     def mixed(self) -> np.ndarray:

@@ -49,6 +49,8 @@ class Comparison:
     """The levels of one attribute, strongest first.
 
     shared: the chance that two people of one household have this attribute in common; 0 where they never do.
+    told_by: the attribute whose strongest level tells this one too, which then counts as missing; None where the data
+    it was trained on says otherwise.
     frequencies: value -> share of persons who have it; `rare_frequency` stands for every value not in it.
     """
 
@@ -56,6 +58,7 @@ class Comparison:
     levels: tuple[Level, ...]
     shared: float = 0.0
     shared_is_learnt: bool = False
+    told_by: str | None = None
     frequencies: dict[str, float] = field(default_factory=dict)
     rare_frequency: float | None = None
     support: float = 0.0
@@ -170,7 +173,7 @@ def _read_comparison(table: dict, place: int) -> Comparison:
     if name not in ATTRIBUTES:
         raise ModelError(f"{where}: name must be one of {', '.join(ATTRIBUTES)}, not {name!r}")
     where = f"[[comparison]] {name}"
-    unknown = set(table) - {"name", "levels", "shared"}
+    unknown = set(table) - {"name", "levels", "shared", "told_by"}
     if unknown:
         raise ModelError(f"{where}: unknown setting {sorted(unknown)[0]!r}")
     declared = table.get("levels")
@@ -188,8 +191,15 @@ def _read_comparison(table: dict, place: int) -> Comparison:
     if not isinstance(shared, bool | float) or not 0 <= shared <= 1:
         raise ModelError(f"{where}: shared must be true or a chance between 0 and 1, not {shared!r}")
     learnt = shared is True
+    told_by = table.get("told_by")
+    if told_by is not None and (told_by not in ATTRIBUTES or told_by == name):
+        raise ModelError(f"{where}: told_by must be another attribute, not {told_by!r}")
     return Comparison(
-        name=name, levels=levels, shared=0.5 if learnt else float(shared), shared_is_learnt=learnt
+        name=name,
+        levels=levels,
+        shared=0.5 if learnt else float(shared),
+        shared_is_learnt=learnt,
+        told_by=told_by,
     )
 
 

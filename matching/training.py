@@ -6,6 +6,7 @@
    among random pairs, which are most of those that agree on a phone, do not spoil it. Frequencies count
    persons, not records, and are discounted for what is only seen once (absolute discounting with one left
    out, Ney, Essen & Kneser 1994).
+   What an attribute tells of another (told_by) is believed until the persons say otherwise.
 4. m, the prior and the household's shares by EM over the patterns of levels, u held fixed. The m of an
    attribute is counted only on pairs that a rule without that attribute would have found too, so that
    blocking does not flatter it. Pairs that no rule found are strangers.
@@ -49,6 +50,9 @@ ACROSS = ("area_of_city", "outside_city")
 RAREST = 31
 LARGEST = np.iinfo(np.int64).max
 MOST_HOMES = 5
+# An attribute tells another where two persons who agree on the one agree on the other this often, spellings and slips
+# allowed for; of fewer pairs nothing is concluded.
+TOLD, FEW_ALIKE = 0.75, 20
 MIN_CITY = 5
 
 
@@ -109,6 +113,10 @@ def train_and_compare(
         )
         ratios, probability = match_patterns(patterns, model)
         persons = join_rows(compared, (probability >= LIKELY_MATCH)[of_pair])
+        for told in untold(numbered, persons, model):
+            for pairs in (compared, strangers.pairs):
+                pairs.compare_untold(told)
+            model = model_with(model, replace(told, told_by=None))
         with ThreadPoolExecutor(1) as aside:
             finding = aside.submit(value_holders, compared, ratios, of_pair, persons, model)
             lived_in = homes(numbered, persons)
@@ -342,6 +350,40 @@ def value_shares(
         if rare is None:
             rare = once_only
     return shares, rare, by_chance
+
+
+def untold(profiles: NumberedProfiles, persons: np.ndarray, model: Model) -> list[Comparison]:
+    """The comparisons of what another attribute is declared to tell and, in these data, does not: of the pairs of
+    persons with the same value of that one, fewer than TOLD have the same value of this one."""
+    found = []
+    for comparison in model.comparisons:
+        if comparison.told_by is None:
+            continue
+        teller, told = profiles.codes[comparison.told_by], profiles.codes[comparison.name]
+        rows = np.flatnonzero((teller >= 0) & (told >= 0))
+        # A person counts once per value.
+        _, first = np.unique(
+            persons[rows] * (teller.max(initial=0) + np.int64(1)) + teller[rows], return_index=True
+        )
+        teller, told = teller[rows[first]].astype(np.int64), told[rows[first]]
+        alike = _pairs_of_equal(teller)
+        if alike >= FEW_ALIKE and _pairs_of_equal(teller * (told.max(initial=0) + 1) + told) < TOLD * alike:
+            found.append(comparison)
+    return found
+
+
+def _pairs_of_equal(numbers: np.ndarray) -> int:
+    """How many pairs of them are equal."""
+    _, counts = np.unique(numbers, return_counts=True)
+    return int((counts * (counts - 1) // 2).sum())
+
+
+def model_with(model: Model, changed: Comparison) -> Model:
+    """The model with a comparison in place of the one of its name."""
+    return replace(
+        model,
+        comparisons=tuple(changed if old.name == changed.name else old for old in model.comparisons),
+    )
 
 
 def homes(profiles: NumberedProfiles, persons: np.ndarray) -> tuple[pl.DataFrame, pl.DataFrame]:
