@@ -46,6 +46,13 @@ MOST_WORDS = 8
 WORKERS = 2
 CHUNK_PAIRS = 1 << 18
 LETTERS_VALUES = 1 << 14
+# Attributes in words, and the scripts these may be written in; Cyrillic and Greek letters are written in Latin ones by
+# then, where they stand for them.
+IN_WORDS = ("given_name", "family_name", "address", "city")
+SCRIPTS = (
+    r"\p{Latin}", r"\p{Greek}", r"\p{Cyrillic}", r"\p{Arabic}", r"\p{Hebrew}", r"\p{Han}", r"\p{Hiragana}\p{Katakana}",
+    r"\p{Hangul}",
+)  # fmt: skip
 # The bit of each byte of a text. Of a character of several bytes the first one stands for all (10xxxxxx are the
 # others).
 BITS = np.array([1 << (0 if byte >> 6 == 0b10 else byte & 63) for byte in range(256)], dtype=np.uint64)
@@ -311,6 +318,14 @@ def letters_of(values: Values) -> np.ndarray:
 def packed(values: Values) -> pl.Series:
     """The values without spaces and hyphens."""
     return values.strings.str.replace_all(r"[\s\-]", "")
+
+
+def scripts_of(values: Values) -> np.ndarray:
+    """Which of SCRIPTS each value has letters of, as bits; one more, 0, for missing."""
+    held = np.zeros(len(values) + 1, dtype=np.uint8)
+    for bit, script in enumerate(SCRIPTS):
+        held[:-1] |= values.strings.str.contains(rf"[{script}]").to_numpy().astype(np.uint8) << bit
+    return held
 
 
 def alphabetical_ranks(values: Values) -> np.ndarray:
@@ -767,16 +782,38 @@ def compare(batch: PairBatch, comparisons) -> dict[str, np.ndarray]:
             holds = TESTS[declared.test](batch, comparison.name, open_rows, declared.at_least)
             level[open_rows.compress(holds)] = top - place
             open_rows = open_rows.compress(~holds)
+        if comparison.name in IN_WORDS:
+            level[_in_other_scripts(batch, comparison.name, level)] = MISSING
         levels[comparison.name] = level
-    strongest = {comparison.name: len(comparison.levels) - 1 for comparison in comparisons}
-    told = {
-        comparison.name: levels[comparison.told_by] == strongest[comparison.told_by]
-        for comparison in comparisons
-        if comparison.told_by in levels
-    }
+    told = {}
+    for comparison in comparisons:
+        name, top = comparison.name, len(comparison.levels) - 1
+        rows = _told(levels, comparison.told_by, comparisons)
+        for place, level in enumerate(comparison.levels):
+            rows = rows | (levels[name] == top - place) & _told(levels, level.told_by, comparisons)
+        told[name] = rows
     for name, rows in told.items():
         levels[name][rows] = MISSING
     return levels
+
+
+def _in_other_scripts(batch: PairBatch, attribute: str, level: np.ndarray) -> np.ndarray:
+    """The pairs that differ and have no script in common: nothing can be compared there."""
+    values, left, right = batch.values[attribute], *batch.sides(attribute)
+    scripts = values.derived(scripts_of)
+    if len(np.unique(scripts[:-1])) < 2:
+        return np.empty(0, dtype=np.int64)
+    differing = np.flatnonzero(level == 0)
+    ours, theirs = scripts.take(left[differing]), scripts.take(right[differing])
+    return differing[(ours & theirs == 0) & (ours > 0) & (theirs > 0)]
+
+
+def _told(levels: dict[str, np.ndarray], tellers: tuple[str, ...], comparisons) -> np.ndarray | bool:
+    """The pairs that all of these attributes find at their strongest levels."""
+    if not tellers or not all(teller in levels for teller in tellers):
+        return False
+    strongest = {comparison.name: len(comparison.levels) - 1 for comparison in comparisons}
+    return np.logical_and.reduce([levels[teller] == strongest[teller] for teller in tellers])
 
 
 class ComparedPairs:
@@ -836,14 +873,13 @@ class ComparedPairs:
         left[alone] = right[alone] = np.maximum(left[alone], right[alone])
         return left, right
 
-    def compare_untold(self, told) -> None:
-        """Compares an attribute again where another was to tell it, which it does not."""
-        (teller,) = (comparison for comparison in self.comparisons if comparison.name == told.told_by)
-        found = np.flatnonzero(self.levels[teller.name] == len(teller.levels) - 1)
+    def compare_untold(self, comparison) -> None:
+        """Compares an attribute again, as this comparison has it, where others were to tell it."""
+        found = np.flatnonzero(self.levels[comparison.name] == MISSING)
         for start in range(0, len(found), CHUNK_PAIRS):
             rows = found[start : start + CHUNK_PAIRS]
             batch = PairBatch(self.profiles, *(side[rows] for side in self.rows), self.places)
-            self.levels[told.name][rows] = compare(batch, [told])[told.name]
+            self.levels[comparison.name][rows] = compare(batch, [comparison])[comparison.name]
 
     @cached_property
     def mixed(self) -> np.ndarray:

@@ -26,6 +26,8 @@ class ModelError(ValueError):
 class Level:
     """One outcome of a comparison. m, u: its share among pairs of one person, and of strangers.
 
+    told_by: the attributes whose strongest levels together tell that this one is reached, which then counts as missing;
+    none where the data it was trained on say otherwise.
     at_this_level: of strangers who share what a term_frequency test looks at, the share who stand at this
     level and no stronger one (most who share a first name have the very same given name).
     """
@@ -36,6 +38,7 @@ class Level:
     u: float
     at_least: float = 0.0
     term_frequency: bool = False
+    told_by: tuple[str, ...] = ()
     at_this_level: float = 1.0
 
     @property
@@ -49,8 +52,8 @@ class Comparison:
     """The levels of one attribute, strongest first.
 
     shared: the chance that two people of one household have this attribute in common; 0 where they never do.
-    told_by: the attribute whose strongest level tells this one too, which then counts as missing; None where the data
-    it was trained on says otherwise.
+    told_by: the attributes whose strongest levels together tell this one, which then counts as missing; none where the
+    data it was trained on say otherwise.
     frequencies: value -> share of persons who have it; `rare_frequency` stands for every value not in it.
     """
 
@@ -58,7 +61,7 @@ class Comparison:
     levels: tuple[Level, ...]
     shared: float = 0.0
     shared_is_learnt: bool = False
-    told_by: str | None = None
+    told_by: tuple[str, ...] = ()
     frequencies: dict[str, float] = field(default_factory=dict)
     rare_frequency: float | None = None
     support: float = 0.0
@@ -144,7 +147,7 @@ def _read_level(table: dict, where: str, last: bool) -> Level:
     if not isinstance(table, dict) or not isinstance(table.get("name"), str):
         raise ModelError(f"{where}: every level needs a name")
     where = f"{where}, level {table['name']!r}"
-    unknown = set(table) - {"name", "test", "at_least", "m", "u", "term_frequency"}
+    unknown = set(table) - {"name", "test", "at_least", "m", "u", "term_frequency", "told_by"}
     if unknown:
         raise ModelError(f"{where}: unknown setting {sorted(unknown)[0]!r}")
     if last != ("test" not in table):
@@ -164,7 +167,15 @@ def _read_level(table: dict, where: str, last: bool) -> Level:
         u=float(table["u"]),
         at_least=float(table.get("at_least", 0.0)),
         term_frequency=bool(table.get("term_frequency", False)),
+        told_by=_read_told_by(table, where),
     )
+
+
+def _read_told_by(table: dict, where: str) -> tuple[str, ...]:
+    told_by = table.get("told_by", [])
+    if not isinstance(told_by, list) or not all(name in ATTRIBUTES for name in told_by):
+        raise ModelError(f"{where}: told_by must be a list of attributes, not {told_by!r}")
+    return tuple(told_by)
 
 
 def _read_comparison(table: dict, place: int) -> Comparison:
@@ -173,7 +184,7 @@ def _read_comparison(table: dict, place: int) -> Comparison:
     if name not in ATTRIBUTES:
         raise ModelError(f"{where}: name must be one of {', '.join(ATTRIBUTES)}, not {name!r}")
     where = f"[[comparison]] {name}"
-    unknown = set(table) - {"name", "levels", "shared", "told_by"}
+    unknown = set(table) - {"name", "levels", "shared", "shared_at_first", "told_by"}
     if unknown:
         raise ModelError(f"{where}: unknown setting {sorted(unknown)[0]!r}")
     declared = table.get("levels")
@@ -191,13 +202,16 @@ def _read_comparison(table: dict, place: int) -> Comparison:
     if not isinstance(shared, bool | float) or not 0 <= shared <= 1:
         raise ModelError(f"{where}: shared must be true or a chance between 0 and 1, not {shared!r}")
     learnt = shared is True
-    told_by = table.get("told_by")
-    if told_by is not None and (told_by not in ATTRIBUTES or told_by == name):
-        raise ModelError(f"{where}: told_by must be another attribute, not {told_by!r}")
+    at_first = table.get("shared_at_first", 0.5)
+    if not isinstance(at_first, float) or not 0 < at_first < 1 or ("shared_at_first" in table and not learnt):
+        raise ModelError(f"{where}: shared_at_first must be a chance, beside shared = true, not {at_first!r}")
+    told_by = _read_told_by(table, where)
+    if name in (*told_by, *(teller for level in levels for teller in level.told_by)):
+        raise ModelError(f"{where}: told_by must name other attributes")
     return Comparison(
         name=name,
         levels=levels,
-        shared=0.5 if learnt else float(shared),
+        shared=at_first if learnt else float(shared),
         shared_is_learnt=learnt,
         told_by=told_by,
     )

@@ -113,10 +113,10 @@ def train_and_compare(
         )
         ratios, probability = match_patterns(patterns, model)
         persons = join_rows(compared, (probability >= LIKELY_MATCH)[of_pair])
-        for told in untold(numbered, persons, model):
+        for comparison in untold(numbered, persons, model):
+            model = model_with(model, comparison)
             for pairs in (compared, strangers.pairs):
-                pairs.compare_untold(told)
-            model = model_with(model, replace(told, told_by=None))
+                pairs.compare_untold(comparison)
         with ThreadPoolExecutor(1) as aside:
             finding = aside.submit(value_holders, compared, ratios, of_pair, persons, model)
             lived_in = homes(numbered, persons)
@@ -353,23 +353,54 @@ def value_shares(
 
 
 def untold(profiles: NumberedProfiles, persons: np.ndarray, model: Model) -> list[Comparison]:
-    """The comparisons of what another attribute is declared to tell and, in these data, does not: of the pairs of
-    persons with the same value of that one, fewer than TOLD have the same value of this one."""
+    """The comparisons of which the data do not bear out that others tell them, or one of their levels, without that."""
     found = []
     for comparison in model.comparisons:
-        if comparison.told_by is None:
-            continue
-        teller, told = profiles.codes[comparison.told_by], profiles.codes[comparison.name]
-        rows = np.flatnonzero((teller >= 0) & (told >= 0))
-        # A person counts once per value.
-        _, first = np.unique(
-            persons[rows] * (teller.max(initial=0) + np.int64(1)) + teller[rows], return_index=True
-        )
-        teller, told = teller[rows[first]].astype(np.int64), told[rows[first]]
-        alike = _pairs_of_equal(teller)
-        if alike >= FEW_ALIKE and _pairs_of_equal(teller * (told.max(initial=0) + 1) + told) < TOLD * alike:
-            found.append(comparison)
+        codes = profiles.codes[comparison.name]
+        changed = comparison
+        if not is_told(profiles, persons, comparison.told_by, codes):
+            changed = replace(changed, told_by=())
+        for level in comparison.levels:
+            if level.told_by:
+                column = frequency_column(comparison, level.test)
+                _, unit_of, _ = frequency_units(level.test, profiles.values[column])
+                units = profiles.codes[column]
+                if unit_of is not None and len(unit_of):
+                    units = np.where(units >= 0, unit_of[units], MISSING)
+                if not is_told(profiles, persons, level.told_by, units):
+                    levels = (replace(each, told_by=()) if each is level else each for each in changed.levels)
+                    changed = replace(changed, levels=tuple(levels))
+        if changed is not comparison:
+            found.append(changed)
     return found
+
+
+def is_told(
+    profiles: NumberedProfiles, persons: np.ndarray, tellers: tuple[str, ...], told: np.ndarray
+) -> bool:
+    """Whether attributes tell another: of the pairs of persons who agree on all of those, TOLD agree on this one.
+
+    told: the number of its value for each profile, -1 for none.
+    """
+    if not tellers:
+        return True
+    codes = [profiles.codes[teller] for teller in tellers]
+    rows = np.flatnonzero(np.logical_and.reduce([code >= 0 for code in (*codes, told)]))
+    teller = _together([code[rows] for code in codes])
+    # A person counts once per value.
+    _, first = np.unique(_together([persons[rows], teller]), return_index=True)
+    teller, told = teller[first], told[rows[first]]
+    alike = _pairs_of_equal(teller)
+    return alike < FEW_ALIKE or _pairs_of_equal(_together([teller, told])) >= TOLD * alike
+
+
+def _together(columns: list[np.ndarray]) -> np.ndarray:
+    """A number for each distinct combination of numbers from 0."""
+    combined = columns[0].astype(np.int64)
+    for column in columns[1:]:
+        code = combined * (column.max(initial=0) + np.int64(1)) + column
+        _, combined = np.unique(code, return_inverse=True)
+    return combined
 
 
 def _pairs_of_equal(numbers: np.ndarray) -> int:

@@ -56,6 +56,10 @@ def names(given: str | None, family: str | None) -> dict:
         (names("allsopp", None), names("frederick", "allsopp"), None, "exact"),
         (names(None, "frederick"), names("frederick", "allsopp"), "exact", None),
         (names("mary", "jones"), names("peter", "walker"), "else", "else"),
+        (names("伟", "王"), names("wei", "wang"), None, None),
+        (names("花子", "山田"), names("ハナコ", "ヤマダ"), None, None),
+        (names("伟", "王"), names("伟", "李"), "exact", "else"),
+        (names("wei", "wang 王"), names("wei", "li"), "exact", "else"),
         (names(None, None), names("peter", "walker"), None, None),
     ],
 )
@@ -111,6 +115,18 @@ def test_emails(left, right, expected):
     one, other = ({"email": email, "email_mailbox": mailbox or email} for email, mailbox in (left, right))
     assert level_name(one, other, "email") == expected
     assert level_name(other, one, "email") == expected
+
+
+def test_what_others_tell_says_nothing_more():
+    john = names("john", "smith") | {"postal_code": "10115", "city": "berlin", "email": "john.smith@a.com"}
+    john["email_mailbox"] = john["email"]
+    other = john | {"email": "john.smith@b.com", "email_mailbox": "john.smith@b.com"}
+    assert level_name(john, other, "email") is None
+    assert level_name(john, other | {"given_name": "johann"}, "email") == "same_local"
+    assert level_name(john, john, "email") == "exact"
+    assert level_name(john, john, "city") is None
+    assert level_name(john, john | {"city": "bonn"}, "city") is None
+    assert level_name(john, john | {"postal_code": "10119"}, "city") == "exact"
 
 
 def test_ignored_values_are_missing():

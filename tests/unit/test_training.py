@@ -21,6 +21,7 @@ from matching.training import (
     number_held_values,
     train,
     train_and_compare,
+    untold,
     value_shares,
     with_frequencies,
 )
@@ -235,6 +236,49 @@ def test_a_city_and_a_postal_code_meet_where_the_data_has_both():
     assert set(later.levels["city"].tolist()) == {MISSING}
     later.read_places(places)
     assert later.levels["city"].tolist() == levels.tolist()
+
+
+def test_a_city_is_told_by_its_postal_code_unless_the_persons_say_otherwise():
+    def said(city_of) -> dict[str, tuple[str, ...]]:
+        people = ({"postal_code": f"{1000 + n % 9}", "city": city_of(n)} for n in range(90))
+        numbered = NumberedProfiles(profiles_of(*people))
+        # Records of one person say the same thing, whoever tells what.
+        persons = np.append(np.arange(45), np.arange(45))
+        return {comparison.name: comparison.told_by for comparison in untold(numbered, persons, WRITTEN)}
+
+    assert said(lambda n: f"town{n % 9}") == {}
+    assert said(lambda n: f"town{n % 45}") == {"city": ()}
+    assert said(lambda n: None) == {}
+
+
+def test_a_local_part_is_told_by_the_name_where_namesakes_have_the_same():
+    def told(local_of) -> bool:
+        people = (
+            {"given_name": "ann", "family_name": f"lee{n % 9}", "email": f"{local_of(n)}@firm{n}.com"}
+            for n in range(90)
+        )
+        profiles = profiles_of(*people).with_columns(email_mailbox="email")
+        return not untold(NumberedProfiles(profiles), np.arange(90), WRITTEN)
+
+    assert told(lambda n: f"a.lee{n % 9}")
+    assert not told(lambda n: f"ann.lee.{n}")
+
+
+@pytest.mark.parametrize("towns", [1, 7])
+def test_strangers_of_one_town_stay_strangers_and_what_was_compared_scores_as_if_compared_anew(towns):
+    profiles, pairs, _ = people(400, seed=11)
+    number = pl.Series(range(profiles.height))
+    # Where a postal code has one city, and where it has several.
+    profiles = profiles.with_columns(
+        postal_code=(1000 + number % 10).cast(pl.String),
+        city=pl.concat_str(pl.lit("town"), (number % (10 * towns)).cast(pl.String)),
+    ).sort("profile_key")
+    numbered = NumberedProfiles(profiles)
+    rows, rules = numbered.rows(pairs), pairs["rules"].to_numpy()
+    model, compared, frequencies = train_and_compare(numbered, *rows, rules, WRITTEN, {})
+    assert model.comparison("city").told_by == (("postal_code",) if towns == 1 else ())
+    anew = score(profiles, pairs, model)
+    assert pl.concat(score_in_parts(compared, model, profiles.height, 333, frequencies)).equals(anew)
 
 
 def test_what_training_compared_scores_as_if_compared_anew():
