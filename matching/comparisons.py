@@ -320,12 +320,13 @@ def packed(values: Values) -> pl.Series:
     return values.strings.str.replace_all(r"[\s\-]", "")
 
 
-def scripts_of(values: Values) -> np.ndarray:
-    """Which of SCRIPTS each value has letters of, as bits; one more, 0, for missing."""
+def scripts_of(values: Values) -> tuple[np.ndarray, bool]:
+    """Which of SCRIPTS each value has letters of, as bits, with one more, 0, for missing; and whether values differ in
+    that."""
     held = np.zeros(len(values) + 1, dtype=np.uint8)
     for bit, script in enumerate(SCRIPTS):
         held[:-1] |= values.strings.str.contains(rf"[{script}]").to_numpy().astype(np.uint8) << bit
-    return held
+    return held, len(np.unique(held[:-1])) > 1
 
 
 def alphabetical_ranks(values: Values) -> np.ndarray:
@@ -800,8 +801,8 @@ def compare(batch: PairBatch, comparisons) -> dict[str, np.ndarray]:
 def _in_other_scripts(batch: PairBatch, attribute: str, level: np.ndarray) -> np.ndarray:
     """The pairs that differ and have no script in common: nothing can be compared there."""
     values, left, right = batch.values[attribute], *batch.sides(attribute)
-    scripts = values.derived(scripts_of)
-    if len(np.unique(scripts[:-1])) < 2:
+    scripts, differ = values.derived(scripts_of)
+    if not differ:
         return np.empty(0, dtype=np.int64)
     differing = np.flatnonzero(level == 0)
     ours, theirs = scripts.take(left[differing]), scripts.take(right[differing])
