@@ -324,8 +324,14 @@ def scripts_of(values: Values) -> tuple[np.ndarray, bool]:
     """Which of SCRIPTS each value has letters of, as bits, with one more, 0, for missing; and whether values differ in
     that."""
     held = np.zeros(len(values) + 1, dtype=np.uint8)
+    is_ascii = values.strings.str.len_bytes() == values.strings.str.len_chars()
+    if is_ascii.all():
+        return held, False
+    held[:-1] = values.strings.str.contains("[a-z]").to_numpy()
+    others = np.flatnonzero(~is_ascii.to_numpy())
     for bit, script in enumerate(SCRIPTS):
-        held[:-1] |= values.strings.str.contains(rf"[{script}]").to_numpy().astype(np.uint8) << bit
+        found = values.strings.gather(others).str.contains(rf"[{script}]").to_numpy()
+        held[others] |= found.astype(np.uint8) << bit
     return held, len(np.unique(held[:-1])) > 1
 
 
