@@ -51,8 +51,8 @@ RAREST = 31
 LARGEST = np.iinfo(np.int64).max
 MOST_HOMES = 5
 # An attribute tells another where two persons who agree on the one agree on the other this often, spellings and slips
-# allowed for; of fewer pairs nothing is concluded.
-TOLD, FEW_ALIKE = 0.75, 20
+# allowed for. Of fewer pairs nothing is concluded, and of about so many records enough.
+TOLD, FEW_ALIKE, MOST_ASKED = 0.75, 20, 200_000
 MIN_CITY = 5
 
 
@@ -386,21 +386,24 @@ def is_told(
         return True
     codes = [profiles.codes[teller] for teller in tellers]
     rows = np.flatnonzero(np.logical_and.reduce([code >= 0 for code in (*codes, told)]))
-    teller = _together([code[rows] for code in codes])
+    teller = _mixed([code[rows] for code in codes])
+    # Of many, those who agree on some values.
+    kept = np.flatnonzero(teller % np.uint64(len(rows) // MOST_ASKED + 1) == 0)
+    teller, rows = teller[kept], rows[kept]
     # A person counts once per value.
-    _, first = np.unique(_together([persons[rows], teller]), return_index=True)
+    _, first = np.unique(_mixed([persons[rows], teller]), return_index=True)
     teller, told = teller[first], told[rows[first]]
     alike = _pairs_of_equal(teller)
-    return alike < FEW_ALIKE or _pairs_of_equal(_together([teller, told])) >= TOLD * alike
+    return alike < FEW_ALIKE or _pairs_of_equal(_mixed([teller, told])) >= TOLD * alike
 
 
-def _together(columns: list[np.ndarray]) -> np.ndarray:
-    """A number for each distinct combination of numbers from 0."""
-    combined = columns[0].astype(np.int64)
-    for column in columns[1:]:
-        code = combined * (column.max(initial=0) + np.int64(1)) + column
-        _, combined = np.unique(code, return_inverse=True)
-    return combined
+def _mixed(columns: list[np.ndarray]) -> np.ndarray:
+    """A hash of each combination of numbers (uint64): multiplied, and its bits folded, for each column."""
+    mixed = np.zeros(len(columns[0]), dtype=np.uint64)
+    for column in columns:
+        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(32)
+    return mixed
 
 
 def _pairs_of_equal(numbers: np.ndarray) -> int:
