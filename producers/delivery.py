@@ -8,7 +8,8 @@
 
 A day has exactly as many new records as asked for, late ones among them. On top of them come its corrections
 (a record of this day or of the last seven, delivered again with a newer time), withdrawals and broken lines.
-The same arguments over the same earlier days give the same bytes, so a day cut short is simply run again.
+The same arguments over the same earlier days give the same bytes, so a day cut short is simply run again; the
+sources that have it are left out.
 Memory holds a few batches of records, the activity of the population (8 bytes a person and source) and the
 compressed truth of the day (some 13 bytes a record).
 """
@@ -363,11 +364,13 @@ def plan_day(arguments: argparse.Namespace, day: int, known: list[DayPlan]) -> D
 
 
 def asked_days(store: Store, sources: list[Source], arguments: argparse.Namespace) -> range:
-    """The days to deliver: from --day on, else from the one after the last in the store."""
+    """The days to deliver: from --day on, else from the last in the store that a source lacks, or the next."""
     if arguments.day is not None:
         first = (arguments.day - FIRST_DAY).days
     else:
-        first = max((plan.day + 1 for source in sources for plan in days_so_far(store, source)), default=0)
+        days = [{plan.day for plan in days_so_far(store, source)} for source in sources]
+        last = max(set().union(*days), default=0)
+        first = last if any(last not in there for there in days) else last + 1
     return range(first, first + arguments.days)
 
 
@@ -376,13 +379,22 @@ def produce(
 ) -> dict[str, dict[str, int]]:
     """Deliver the days (since FIRST_DAY) of the sources.
 
+    A source that has a day already does not deliver it again, unless --day asks for it.
     Returns {source: {records, corrections, withdrawals, broken, objects}}.
     """
     totals = {source.name: Delivered() for source in sources}
     for day in days:
+        known = {source.name: days_so_far(store, source) for source in sources}
+        begun = {}
+        if arguments.day is None:
+            begun = {name: plan for name, plans in known.items() for plan in plans if plan.day == day}
+        # The rest of a day that was cut short comes as it was planned then, of the same people.
+        planned = next(iter(begun.values()), None)
         for source in sources:
-            known = days_so_far(store, source)
-            totals[source.name] += produce_day(store, source, plan_day(arguments, day, known), known)
+            if source.name not in begun:
+                so_far = known[source.name]
+                plan = planned or plan_day(arguments, day, so_far)
+                totals[source.name] += produce_day(store, source, plan, so_far)
     return {name: asdict(total) for name, total in totals.items()}
 
 
@@ -441,7 +453,7 @@ def parser(description: str) -> argparse.ArgumentParser:
         "--day",
         type=_day,
         metavar="YYYY-MM-DD",
-        help=f"the simulated day (default: the day after the last one in the lake; the first is {FIRST_DAY})",
+        help=f"the simulated day (default: what sources lack of the last day, else the next; the first is {FIRST_DAY})",
     )
     add("--days", type=_whole(1, 3650), default=1, metavar="N", help="how many days in a row (default 1)")
     add(

@@ -132,6 +132,25 @@ def test_a_day_cut_short_is_delivered_again(tmp_path):
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
+def test_a_day_that_some_sources_lack_is_completed_as_it_was_planned(tmp_path):
+    class Failing(Folder):
+        def put(self, key, data):
+            if key.startswith("support/dt=2026-01-02"):
+                raise OSError("disk full")
+            super().put(key, data)
+
+    for name in ("one", "two"):
+        deliver(tmp_path / name, "--records", "100")
+    planned = ["--records", "70", "--junk-phone-share", "0.5"]
+    with pytest.raises(OSError, match="disk full"):
+        produce(Failing(tmp_path / "one"), SOURCES, range(1, 2), parser("").parse_args(planned))
+    counts = deliver(tmp_path / "one", "--records", "40")
+    assert [counts[source.name]["records"] for source in SOURCES] == [0, 70, 70]
+    deliver(tmp_path / "two", *planned)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert deliver(tmp_path / "one", "--records", "40")["sales"]["records"] == 40
+
+
 def test_late_records_come_in_an_old_partition(three_days):
     late = list(three_days.glob("sales/dt=2026-01-01/*/part-late-2026-01-02.jsonl"))
     assert late
