@@ -39,6 +39,10 @@ class Lake:
     def from_settings(cls, given: Settings = settings) -> "Lake":
         """The lake of the settings; makes the bucket when it is not there."""
         address = f"{given.minio_host}:{given.minio_port}"
+        if not given.minio_root_password:
+            raise ConfigurationError(
+                f"MINIO_ROOT_PASSWORD is empty, and the object store at {address} asks for one. Set it in .env."
+            )
         http = urllib3.PoolManager(
             maxsize=16,
             timeout=urllib3.Timeout(connect=5, read=120),
@@ -129,6 +133,12 @@ class Lake:
         try:
             yield
         except urllib3.exceptions.HTTPError as error:
+            reason = getattr(error, "reason", None)
+            if isinstance(reason, urllib3.exceptions.ResponseError):
+                raise MdmError(
+                    f"The object store at {self.address} fails ({reason}): its disk may be full or read-only. "
+                    "Its log tells more."
+                ) from error
             raise MissingError(
                 f"The object store does not answer at {self.address} ({type(error).__name__}). "
                 "Start it with ./run_mdm_pipeline.sh up, or mend MINIO_HOST and MINIO_PORT."
