@@ -28,7 +28,7 @@
 # Flags of a run and of every command:
 #   --sources FILE     the source systems (default ingestion/sources.toml)
 #   --runtime NAME     docker, embedded, external or auto (default): where the stores run
-#   --quiet            print errors only
+#   --quiet            print errors and warnings only
 #   --help             print this and end
 #
 # Exit codes: 0 done, 1 a phase failed, 2 bad configuration or arguments, 3 something needed is missing,

@@ -97,6 +97,11 @@ class Phase:
         """Say on the receipt that there was nothing to do, and why."""
         self.detail["skipped"] = reason
 
+    def warn(self, text: str) -> None:
+        """Say on stderr and on the receipt what does not stop the phase and yet needs somebody."""
+        self.detail["warnings"] = [*self.detail.get("warnings", []), text]
+        print(f"warning: {text}", file=sys.stderr)
+
     def progress(self, total: int, unit: str = "rows"):
         """A tqdm bar on a terminal, silent elsewhere; call `.update(n)` and `.close()`, or use `with`."""
         from tqdm import tqdm

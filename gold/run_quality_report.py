@@ -1,14 +1,15 @@
 """Phase 10: the quality report, one HTML file that needs nothing else.
 
 Written when there are metrics it has not shown: to the lake as reports/run=NNNNNN/quality.html and
-reports/latest.html, and to reports/latest.html in the project. It shows shares, counts, ids and reasons; no
-value of a person is in it, so it may be passed on.
+reports/latest.html, and to reports/latest.html in the project, where that can be written. It shows shares,
+counts, ids and reasons; no value of a person is in it, so it may be passed on.
 
 Usage: python gold/run_quality_report.py
 """
 
 import argparse
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from psycopg2.extras import RealDictCursor
@@ -50,12 +51,21 @@ def write(work: Phase, latest: Path) -> None:
 
     page = render(data).encode()
     lake = Lake.from_settings()
-    for key in (f"reports/run={newest:06d}/quality.html", "reports/latest.html"):
+    keys = f"reports/run={newest:06d}/quality.html", "reports/latest.html"
+    for key in keys:
         lake.put(key, page, "text/html; charset=utf-8")
-    latest.parent.mkdir(parents=True, exist_ok=True)
     partial = latest.with_suffix(f".{os.getpid()}")
-    partial.write_bytes(page)
-    partial.replace(latest)
+    try:
+        latest.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(page)
+        partial.replace(latest)
+    except OSError as error:
+        # The lake has it: no run need fail for the copy.
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        work.warn(
+            f"{latest} cannot be written: {error.strerror}. The report of this run is in the lake, {keys[0]}."
+        )
     work.rows_in, work.rows_out = len(data["metrics"]), 1
     work.detail["bytes"] = len(page)
     work.advance(UPSTREAM)

@@ -163,6 +163,19 @@ def test_the_report_lies_in_the_lake_once_per_change(measured, lake, run_phase, 
     )
 
 
+def test_a_copy_that_cannot_be_written_is_a_warning(measured, lake, run_phase, tmp_path):
+    in_the_way = tmp_path / "latest.html"
+    in_the_way.mkdir()
+    ended = run_phase("gold/run_quality_report.py", "--latest", str(in_the_way), MDM_RUN_ID="1")
+    assert f"warning: {in_the_way} cannot be written: Is a directory." in ended.stderr
+    assert list(tmp_path.iterdir()) == [in_the_way]
+    assert lake.exists("reports/run=000001/quality.html")
+    [(warnings,)] = measured.query(
+        "select detail -> 'warnings' from gold.pipeline_phases where script = 'run_quality_report'"
+    )
+    assert "reports/run=000001/quality.html" in warnings[0]
+
+
 # -- the summary -------------------------------------------------------------------------------------------
 
 
