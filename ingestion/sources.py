@@ -9,7 +9,9 @@ from pathlib import Path
 from psycopg2.extensions import cursor as Cursor
 
 from db.errors import ConfigurationError, MissingError
+from db.postgres import run_file
 
+HERE = Path(__file__).resolve().parent
 ATTRIBUTES = (
     "email",
     "phone",
@@ -233,26 +235,8 @@ def sync_sources(cursor: Cursor, sources: list[Source], path: Path) -> list[str]
         ([source.name for source in changed],),
     )
     for source in changed:
-        cursor.execute(
-            "insert into raw.sources (source_system, prefix, raw_table, staging_table, record_id_field, "
-            "event_ts_field, attributes, day_first, region) values (%s, %s, %s, %s, %s, %s, %s, %s, %s) "
-            "on conflict (source_system) do update set prefix = excluded.prefix, "
-            "raw_table = excluded.raw_table, staging_table = excluded.staging_table, "
-            "record_id_field = excluded.record_id_field, event_ts_field = excluded.event_ts_field, "
-            "attributes = excluded.attributes, day_first = excluded.day_first, region = excluded.region, "
-            "updated_at = now()",
-            (
-                source.name,
-                source.prefix,
-                source.raw_table,
-                source.staging_table,
-                source.record_id,
-                source.event_ts,
-                json.dumps(source.attributes, ensure_ascii=False),
-                source.day_first,
-                source.region,
-            ),
-        )
+        attributes = json.dumps(source.attributes, ensure_ascii=False)
+        run_file(cursor, HERE / "write_source.sql", vars(source) | {"attributes": attributes})
         cursor.execute("select raw.create_source_table(%s, %s)", (source.name, source.raw_table))
         cursor.execute("select staging.create_source_table(%s)", (source.staging_table,))
     if changed:

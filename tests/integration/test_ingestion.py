@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from db.settings import PROJECT
 from ingestion.minio_to_raw import copy_lines
 from ingestion.readers import Chunk
-from ingestion.sources import read_sources
+from ingestion.sources import read_sources, sync_sources
 
 SCRIPT = "ingestion/minio_to_raw.py"
 LOAD = "ingestion/load_files.py"
@@ -328,6 +328,26 @@ def test_a_source_keeps_what_its_rows_were_read_by(database, lake, run_phase, tm
         ended = run(changed)
         assert (ended.returncode, "Traceback" in ended.stderr) == (2, False)
         assert f"key {key}" in ended.stderr
+
+
+def test_changes_of_a_mapping_use_up_no_number_of_a_source(database, tmp_path):
+    path = tmp_path / "sources.toml"
+    crm = '[crm]\nprefix = "crm/"\nraw_table = "crm"\nrecord_id = "id"\nattributes = {{email = "email{}"}}\n'
+    with database.connect() as connection, connection.cursor() as cursor:
+        for number in range(5):
+            path.write_text(crm.format(number))
+            assert sync_sources(cursor, read_sources(path), path) == ["crm"]
+        # As changes have used up numbers before.
+        cursor.execute("select setval(pg_get_serial_sequence('raw.sources', 'source_number'), 66)")
+        path.write_text(crm.format(number) + crm.format(0).replace("crm", "erp"))
+        assert sync_sources(cursor, read_sources(path), path) == ["erp"]
+        cursor.execute(
+            "select source_system, source_number, source_bit, attributes from raw.sources order by 2"
+        )
+        assert cursor.fetchall() == [
+            ("crm", 1, 1, {"email": ["email4"]}),
+            ("erp", 2, 2, {"email": ["email0"]}),
+        ]
 
 
 def test_two_sources_may_exchange_their_folders(database, lake, run_phase, tmp_path):
