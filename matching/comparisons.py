@@ -759,6 +759,18 @@ TESTS = {
     )
 }
 
+# Tests that mean something for some attributes only.
+OF_ATTRIBUTES = {
+    **dict.fromkeys(
+        ("misspelt_first_name", "same_first_name", "nickname", "initial", "swapped"),
+        ("given_name", "family_name"),
+    ),
+    **dict.fromkeys(("area_of_city", "outside_city"), ("city",)),
+    **dict.fromkeys(("same_mailbox", "same_local_part"), ("email",)),
+    **dict.fromkeys(("day_month_swapped", "one_digit_off", "same_year", "same_month_day"), ("birth_date",)),
+    "same_postal_area": ("postal_code",),
+}
+TAKE_AT_LEAST = ("similar", "misspelt", "misspelt_first_name", "token_similarity")
 
 # Tests of pairs that the batch reads in another way; asked before all others, for they look equal to these.
 ASKED_FIRST = ("swapped", "area_of_city", "outside_city")

@@ -13,9 +13,23 @@ from pathlib import Path
 import msgspec
 
 from matching.blocking import BlockingRule, read_blocking
-from matching.comparisons import ATTRIBUTES, TESTS
+from matching.comparisons import ATTRIBUTES, OF_ATTRIBUTES, TAKE_AT_LEAST, TESTS
 
 DEFAULT_PATH = Path(__file__).with_name("model.toml")
+# setting -> the least and the most it may be. Of what must be above 0 the least is as good as that.
+RANGES = {
+    "seed": (0, 2**63 - 1),
+    "random_pairs": (1, 1_000_000_000),
+    "min_training_pairs": (1, 1_000_000_000),
+    "rounds": (1, 1000),
+    "iterations": (1, 1_000_000),
+    "tolerance": (1e-15, 1),
+    "prior_pairs": (1e-9, 1e9),
+    "max_frequencies": (1, 1_000_000_000),
+    "junk_names": (2, 1_000_000_000),
+    "junk_dominant_share": (0, 1),
+    "household": (1e-9, 1e9),
+}
 
 
 class ModelError(ValueError):
@@ -130,7 +144,12 @@ class Model:
 
 
 def _take(table: dict, known: dict, where: str) -> dict:
-    """The entries of `table` as `known` (name -> type) wants them. Raises ModelError naming what is wrong."""
+    """The entries of `table` as `known` (name -> type) and RANGES want them.
+
+    Raises ModelError naming what is wrong.
+    """
+    if not isinstance(table, dict):
+        raise ModelError(f"{where}: must be a table, not {table!r}")
     for key in table:
         if key not in known:
             raise ModelError(f"{where}: unknown setting {key!r} (known: {', '.join(known)})")
@@ -140,10 +159,13 @@ def _take(table: dict, known: dict, where: str) -> dict:
         value = table[key]
         if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
             raise ModelError(f"{where}: {key} must be a {kind.__name__}, not {value!r}")
+        least, most = RANGES.get(key, (-math.inf, math.inf))
+        if not least <= value <= most:
+            raise ModelError(f"{where}: {key} must be from {least:g} to {most:g}, not {value!r}")
     return table
 
 
-def _read_level(table: dict, where: str, last: bool) -> Level:
+def _read_level(table: dict, attribute: str, where: str, last: bool) -> Level:
     if not isinstance(table, dict) or not isinstance(table.get("name"), str):
         raise ModelError(f"{where}: every level needs a name")
     where = f"{where}, level {table['name']!r}"
@@ -154,19 +176,29 @@ def _read_level(table: dict, where: str, last: bool) -> Level:
         raise ModelError(
             f"{where}: the last level, and only it, has no test" if last else f"{where}: needs a test"
         )
-    if not last and table["test"] not in TESTS:
-        raise ModelError(f"{where}: unknown test {table['test']!r} (known: {', '.join(sorted(TESTS))})")
+    test = table.get("test")
+    if not last and (not isinstance(test, str) or test not in TESTS):
+        raise ModelError(f"{where}: unknown test {test!r} (known: {', '.join(sorted(TESTS))})")
+    if attribute not in OF_ATTRIBUTES.get(test, ATTRIBUTES):
+        raise ModelError(f"{where}: the test {test!r} is one of {' and '.join(OF_ATTRIBUTES[test])} alone")
+    at_least, takes = table.get("at_least"), test in TAKE_AT_LEAST
+    if takes != (at_least is not None):
+        raise ModelError(f"{where}: the test {test!r} {'needs' if takes else 'takes no'} at_least")
+    if takes and not (type(at_least) in (int, float) and 0 < at_least <= 1):
+        raise ModelError(f"{where}: at_least must be a similarity above 0, at most 1, not {at_least!r}")
+    if not isinstance(table.get("term_frequency", False), bool):
+        raise ModelError(f"{where}: term_frequency must be true or false, not {table['term_frequency']!r}")
     for chance in ("m", "u"):
         value = table.get(chance)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
             raise ModelError(f"{where}: {chance} must be a probability between 0 and 1, not {value!r}")
     return Level(
         name=table["name"],
-        test=table.get("test"),
+        test=test,
         m=float(table["m"]),
         u=float(table["u"]),
-        at_least=float(table.get("at_least", 0.0)),
-        term_frequency=bool(table.get("term_frequency", False)),
+        at_least=float(at_least or 0.0),
+        term_frequency=table.get("term_frequency", False),
         told_by=_read_told_by(table, where),
     )
 
@@ -179,8 +211,8 @@ def _read_told_by(table: dict, where: str) -> tuple[str, ...]:
 
 
 def _read_comparison(table: dict, place: int) -> Comparison:
-    name = table.get("name")
     where = f"[[comparison]] number {place}"
+    name = table.get("name") if isinstance(table, dict) else table
     if name not in ATTRIBUTES:
         raise ModelError(f"{where}: name must be one of {', '.join(ATTRIBUTES)}, not {name!r}")
     where = f"[[comparison]] {name}"
@@ -191,7 +223,7 @@ def _read_comparison(table: dict, place: int) -> Comparison:
     if not isinstance(declared, list) or len(declared) < 2:
         raise ModelError(f"{where}: needs a list of at least two levels, strongest first")
     levels = tuple(
-        _read_level(level, where, last=number == len(declared))
+        _read_level(level, name, where, last=number == len(declared))
         for number, level in enumerate(declared, start=1)
     )
     for chance in ("m", "u"):

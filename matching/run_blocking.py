@@ -168,7 +168,7 @@ class Rules:
         self.terms = {rule_id: terms for rule_id, terms, *_ in rules}
         self.own = [rule_id for rule_id, terms in self.terms.items() if terms in OWN_KEYS]
         cursor.execute(
-            "select term, staging.blocking_term_sql(term) from unnest(%s) as term",
+            "select term, staging.blocking_term_sql(term) from unnest(%s::text[]) as term",
             (sorted({term for terms in self.terms.values() for term in terms}),),
         )
         self.term_sql = dict(cursor.fetchall())

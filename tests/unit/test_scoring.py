@@ -138,6 +138,33 @@ def test_a_model_survives_its_json():
         ("shared_at_first = 0.05", "shared_at_first = 1.5", "shared_at_first must be a chance"),
         ("seed    ", "sead    ", "unknown setting 'sead'"),
         ('key   = ["phone"]', 'key   = ["fone"]', "unknown blocking term 'fone'"),
+        ('key   = ["phone"]', 'key   = ["last(phone, 0)"]', "the length must be from 1 to"),
+        ('key   = ["phone"]', 'key   = ["first(birth_date, 4)"]', "first takes one of email_mailbox, phone"),
+        ('key   = ["phone"]', 'key   = ["year(city)"]', "phone: .*year takes one of birth_date"),
+        ('key   = ["phone"]', "key   = [1]", "unknown blocking term 1"),
+        ("limit = 50", "limit = 5000000000", "mailbox: limit must be a whole number from 2 to"),
+        ("give_up = 15", "give_up = 5000000000", "give_up must be a whole number from the limit to"),
+        ('name  = "phone"', "name  = 5", "name must be a text"),
+        ("prior_pairs         = 50", "prior_pairs = 0", r"\[training\]: prior_pairs must be from"),
+        ("prior_pairs         = 50", "prior_pairs = nan", "prior_pairs must be from"),
+        ("household = 1.0", "household = -1.0", r"\[prior\]: household must be from"),
+        ("random_pairs        = 500_000", "random_pairs = -5", "random_pairs must be from 1"),
+        ("iterations          = 200", "iterations = -1", "iterations must be from 1"),
+        (
+            "junk_dominant_share = 0.50",
+            "junk_dominant_share = 5.0",
+            "junk_dominant_share must be from 0 to 1",
+        ),
+        ("[prior]\nhousehold = 1.0", "", r"\[prior\]: setting 'household' is missing"),
+        (
+            'name = "phone"\nshared = true\nlevels = [\n    { name = "exact",         test = "exact"',
+            'name = "phone"\nlevels = [\n    { name = "exact", test = "day_month_swapped"',
+            "phone, level 'exact': the test 'day_month_swapped' is one of birth_date alone",
+        ),
+        ('test = "similar", at_least = 0.80', 'test = "similar"', "the test 'similar' needs at_least"),
+        ('test = "similar", at_least = 0.80', 'test = "similar", at_least = 80', "above 0, at most 1"),
+        ('test = "nickname"', 'test = "nickname", at_least = 0.8', "'nickname' takes no at_least"),
+        ("term_frequency = true", 'term_frequency = "no"', "term_frequency must be true or false"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(tmp_path, find, put, complaint):
@@ -145,4 +172,12 @@ def test_a_mistake_in_the_file_is_named(tmp_path, find, put, complaint):
     assert find in text
     (tmp_path / "model.toml").write_text(text.replace(find, put, 1), encoding="utf-8")
     with pytest.raises(ModelError, match=complaint):
+        read_model(tmp_path / "model.toml")
+
+
+@pytest.mark.parametrize("instead", ["", "[blocking]\nlimit = 5\n"])
+def test_rules_are_needed(tmp_path, instead):
+    text = (read_model.__globals__["DEFAULT_PATH"]).read_text(encoding="utf-8")
+    (tmp_path / "model.toml").write_text(text.partition("[[blocking]]")[0] + instead, encoding="utf-8")
+    with pytest.raises(ModelError, match="at least one rule is needed"):
         read_model(tmp_path / "model.toml")
