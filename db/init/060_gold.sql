@@ -115,7 +115,8 @@ from (
 ) as defaults (attribute, step, strategy)
 where not exists (select from gold.survivorship_rules);
 
--- A source_order that names a source twice, or one nobody has loaded, is a slip.
+-- A source_order that names a source twice, or one nobody has loaded, is a slip,
+-- and so are lists in a list.
 create or replace function gold.check_source_order()
 returns trigger
 language plpgsql
@@ -123,6 +124,10 @@ as $function$
 declare
     stranger text;
 begin
+    if array_ndims(new.source_order) > 1 then
+        raise exception 'source_order is a list of lists: %', new.source_order
+            using hint = 'Write one list, the most trusted source first: {sales,support}.';
+    end if;
     select listed.source_system into stranger
     from unnest(new.source_order) as listed (source_system)
     left join raw.sources

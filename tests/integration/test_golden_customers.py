@@ -168,6 +168,7 @@ def test_a_changed_address_rule_reaches_addresses_that_differ_in_their_parts(res
         ("values ('email', 3, 'priority', '{}')", "source_order_names_a_source"),
         ("values ('email', 3, 'priority', '{sails}')", "sails, which is no source"),
         ("values ('email', 3, 'priority', '{sales,sales}')", "names a source twice"),
+        ("values ('email', 3, 'priority', '{{sales},{sales}}')", "source_order is a list of lists"),
         ("values ('email', 7, 'oldest')", "survivorship_rules_step_check"),
     ],
 )
