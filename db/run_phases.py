@@ -27,7 +27,7 @@ from pathlib import Path
 from db.errors import run_script
 from db.phase import close_run, join_run, open_run
 from db.postgres import drop_connections, keep_connections, kept_connections, take_over
-from db.settings import settings
+from db.settings import flags_given, settings
 
 # In the order in which the phases need them; what takes long in parts, for who is told to begin waits for one.
 LIBRARIES = (
@@ -273,7 +273,7 @@ def failed(number: str, script: str, code: int) -> int:
     if number:
         print(
             f"\nerror: Phase {number} ({script}) failed, for the reason above. Nothing of it was kept. "
-            f"Mend the cause, then go on: ./run_mdm_pipeline.sh --from {number}",
+            f"Mend the cause, then go on: ./run_mdm_pipeline.sh --from {number}{flags_given()}",
             file=sys.stderr,
         )
     return code if code in (2, 3) else 1

@@ -7,6 +7,7 @@ Usage: python db/settings.py NAME...    (prints the values, a line each; for run
 """
 
 import os
+import shlex
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -77,6 +78,14 @@ def load(environment: dict[str, str] | None = None, env_file: Path = PROJECT / "
             f"MDM_RUNTIME is {values['mdm_runtime']!r}; it can be {', '.join(RUNTIMES)}. {MEND}"
         )
     return Settings(**values)
+
+
+def flags_given() -> str:
+    """The flags of a run that this process has from its environment, as the shell takes them."""
+    flags = {"--sources": "MDM_SOURCES_FILE", "--runtime": "MDM_RUNTIME"}
+    return "".join(
+        f" {flag} {shlex.quote(os.environ[name])}" for flag, name in flags.items() if os.environ.get(name)
+    )
 
 
 def _parse(name: str, text: str, kind: type) -> object:

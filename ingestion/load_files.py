@@ -8,6 +8,7 @@ Usage: python ingestion/load_files.py FILE... --source NAME [--sources FILE]
 import argparse
 import hashlib
 import re
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         _check(path)
     load_files(Lake.from_settings(), sources[arguments.source], arguments.files)
     is_shipped = arguments.sources == PROJECT / Settings.mdm_sources_file
-    own = "" if is_shipped else f" --sources {arguments.sources}"
+    own = "" if is_shipped else f" --sources {shlex.quote(str(arguments.sources))}"
     print(f"To take them in: ./run_mdm_pipeline.sh --no-producers{own}")
     return 0
 

@@ -4,6 +4,7 @@ import gzip
 import hmac
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -383,6 +384,9 @@ def test_load_puts_files_where_the_next_run_finds_them(database, lake, run_phase
     (found,) = lake.list("sales/")
     assert found.key.startswith("sales/dt=20") and "/new_orders_May_-" in found.key
     assert "is there already" in run_phase(LOAD, str(path), "--source", "sales").stdout
+    own = shutil.copy(PROJECT / "ingestion/sources.toml", tmp_path / "our sources.toml")
+    said = run_phase(LOAD, str(path), "--source", "sales", "--sources", str(own)).stdout
+    assert f"./run_mdm_pipeline.sh --no-producers --sources '{own}'\n" in said
     assert [again.etag for again in lake.list("sales/")] == [found.etag]
 
     run_phase(SCRIPT)

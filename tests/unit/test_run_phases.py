@@ -39,6 +39,18 @@ def test_a_script_ends_with_its_own_code(fork, text, code):
     assert started.end() == code
 
 
+def test_who_goes_on_is_told_the_flags_again(monkeypatch, capsys):
+    monkeypatch.setenv("MDM_SOURCES_FILE", "/srv/our sources.toml")
+    monkeypatch.setenv("MDM_RUNTIME", "external")
+    assert run_phases.failed("3", "staging/run_staging.py", 2) == 2
+    told = "./run_mdm_pipeline.sh --from 3 --sources '/srv/our sources.toml' --runtime external\n"
+    assert capsys.readouterr().err.endswith(told)
+    monkeypatch.delenv("MDM_SOURCES_FILE")
+    monkeypatch.delenv("MDM_RUNTIME")
+    run_phases.failed("3", "staging/run_staging.py", 1)
+    assert capsys.readouterr().err.endswith("--from 3\n")
+
+
 def test_nothing_runs_before_its_turn_or_without_one(fork, tmp_path):
     started = fork(f"open({str(tmp_path / 'ran')!r}, 'w')")
     started.dismiss()
