@@ -32,7 +32,7 @@
 #   --help             print this and end
 #
 # Exit codes: 0 done, 1 a phase failed, 2 bad configuration or arguments, 3 something needed is missing,
-# 130 interrupted.
+# 130 interrupted, 141 nobody reads what it prints (| head).
 
 set -Eeuo pipefail
 
@@ -422,7 +422,7 @@ run_child() {
 }
 
 # run_script SCRIPT [ARGUMENTS...]: one of the project's scripts; its exit code is ours where it is one of
-# ours, else 1
+# ours, else 1; 141 where nobody reads on
 run_script() {
     local code=0
     if $quiet; then
@@ -430,6 +430,8 @@ run_script() {
     else
         run_child "$PYTHON" "$@" || code=$?
     fi
+    # nobody reads what is printed: the end of `| head`
+    ((code != 141)) || return 141
     ((code <= 128)) || printf '\n%s was ended by signal %s.\n' "$1" "$((code - 128))" >&2
     case $code in
     0 | 2 | 3) return "$code" ;;

@@ -24,7 +24,7 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-from db.errors import run_script
+from db.errors import NOBODY_READS, run_script
 from db.phase import close_run, join_run, open_run
 from db.postgres import drop_connections, keep_connections, kept_connections, take_over
 from db.settings import flags_given, settings
@@ -268,6 +268,8 @@ def stop(*_: object) -> None:
 
 def failed(number: str, script: str, code: int) -> int:
     """Say which phase failed and how to go on; returns the exit code of the run."""
+    if code == NOBODY_READS:
+        return code
     if code > 128:
         print(f"\n{script} was ended by signal {code - 128}.", file=sys.stderr)
     if number:

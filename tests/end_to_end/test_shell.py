@@ -194,6 +194,24 @@ def test_psql_and_up_need_nothing_but_bash_python_and_coreutils(project: Project
     assert ended.stdout.startswith("18."), ended.stderr
 
 
+def test_a_run_that_nobody_reads_on_ends_quietly_and_is_gone_on_with(project: Project):
+    run = subprocess.Popen(
+        [project.root / "run_mdm_pipeline.sh", "--no-producers"],
+        cwd=project.root,
+        env=project.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not run.stdout.readline().startswith("Phase 2"):
+        pass
+    run.stdout.close()
+    assert (run.stderr.read(), run.wait()) == ("", 141)
+    status = "select status from gold.pipeline_runs order by run_id desc limit 1"
+    assert project.run("psql", "-Atc", status).stdout == "failed\n"
+    assert project.run("--no-producers").returncode == 0
+
+
 def test_without_python_it_says_what_to_install(bare_project: Project, tmp_path: Path):
     (bare_project.root / ".venv").unlink()
     for tool in "bash env dirname".split():
