@@ -1,16 +1,22 @@
-"""psql with the right credentials: the system's, or the one that comes with the embedded PostgreSQL.
+"""psql with the right credentials: the system's, unless it is older than the server; else the one that comes with the
+embedded PostgreSQL.
 
 Usage: python db/console.py [PSQL ARGUMENTS...]
 """
 
 import os
+import re
 import shutil
 import socket
+import subprocess
 import sys
 
 from db.embedded import packaged_psql
 from db.errors import MissingError, run_script
 from db.settings import settings
+
+# The server's version: the catalogs that an older psql asks, as for \l, have changed.
+SERVER = 18
 
 
 def main() -> None:
@@ -22,7 +28,9 @@ def main() -> None:
             f"PostgreSQL does not answer at {settings.postgres_host}:{settings.postgres_port}. "
             "Start it: ./run_mdm_pipeline.sh up"
         ) from error
-    program = shutil.which("psql") or str(packaged_psql())
+    program = shutil.which("psql")
+    if not program or version(program) < SERVER:
+        program = str(packaged_psql())
     # A script stops at its first error; someone at a terminal goes on.
     strict = [] if sys.stdin.isatty() else ["--set=ON_ERROR_STOP=1"]
     os.environ |= {
@@ -34,6 +42,16 @@ def main() -> None:
         "PGTZ": "UTC",
     }
     os.execv(program, [program, *strict, *sys.argv[1:]])
+
+
+def version(program: str) -> int:
+    """The major version of a psql; 0 where it tells none."""
+    try:
+        told = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+    except OSError:
+        return 0
+    found = re.search(r"\d+", told)
+    return int(found[0]) if found else 0
 
 
 if __name__ == "__main__":

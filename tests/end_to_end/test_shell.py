@@ -194,6 +194,15 @@ def test_psql_and_up_need_nothing_but_bash_python_and_coreutils(project: Project
     assert ended.stdout.startswith("18."), ended.stderr
 
 
+def test_a_psql_older_than_the_server_is_left_alone(project: Project, tmp_path: Path):
+    (tmp_path / "psql").write_text("#!/bin/sh\necho 'psql (PostgreSQL) 15.14 (Debian 15.14-0)'\n")
+    (tmp_path / "psql").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    assert project.run("psql", "--version", PATH=path).stdout.startswith("psql (PostgreSQL) 18.")
+    (tmp_path / "psql").write_text("#!/bin/sh\necho 'psql (PostgreSQL) 19.1'\n")
+    assert project.run("psql", "--version", PATH=path).stdout == "psql (PostgreSQL) 19.1\n"
+
+
 def test_a_run_that_nobody_reads_on_ends_quietly_and_is_gone_on_with(project: Project):
     run = subprocess.Popen(
         [project.root / "run_mdm_pipeline.sh", "--no-producers"],
