@@ -3,7 +3,8 @@
 Takes the raw rows of runs after its mark, source by source; a changed mapping in the sources file takes all
 of that source again, another version of the cleaning all of every source. Of several deliveries of a record the
 newest event_ts wins; ties go to the later one.
-What is invalid or junk is kept in `issues` with its reason and stays out of matching.
+What is invalid or junk is kept in `issues` with its reason and stays out of matching. A mapped field that no line has
+is a warning.
 
 Usage: python staging/run_staging.py
 """
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 BATCH_ROWS = 200_000
 CLEANERS = 2
+# So many lines without a mapped field are no accident; where they are all of a source, so few.
+MANY_LINES, FEW_LINES = 100, 10
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -55,6 +58,30 @@ class Part:
     table: str
     line_count: int
     records: "pl.DataFrame"
+
+
+@dataclass
+class UnseenFields:
+    """The mapped fields of a source that no line has had so far, with what they are for; and how many lines came."""
+
+    fields: dict[str, str]
+    line_count: int = 0
+
+    @classmethod
+    def of(cls, source: dict) -> "UnseenFields":
+        fields = {source["event_ts_field"]: "event_ts"} if source["event_ts_field"] else {}
+        for attribute, named in source["attributes"].items():
+            fields |= dict.fromkeys([named] if isinstance(named, str) else named, attribute)
+        return cls(fields)
+
+    def look_at(self, delivered: "Delivered") -> None:
+        """Forget the fields that these lines have. A name is found at once where it is there, in whatever place."""
+        self.line_count += delivered.lines.height - delivered.lines["is_deleted"].sum()
+        for name in list(self.fields):
+            if any(
+                json.dumps(name, ensure_ascii=way).encode() in delivered.payloads for way in (False, True)
+            ):
+                del self.fields[name]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -76,8 +103,8 @@ def stage_all(work: Phase) -> None:
     Memory: CLEANERS + 2 batches of BATCH_ROWS lines, and some 30 bytes per new line.
     """
     work.cursor.execute(
-        "select source_system, raw_table, staging_table, record_id_field, attributes, day_first, region "
-        "from raw.sources order by source_system"
+        "select source_system, raw_table, staging_table, record_id_field, event_ts_field, attributes, day_first, "
+        "region from raw.sources order by source_system"
     )
     names = [column.name for column in work.cursor.description]
     jobs = []
@@ -90,6 +117,7 @@ def stage_all(work: Phase) -> None:
         work.skip("no new rows in raw")
         return
     work.has_work()
+    unseen = {source["source_system"]: UnseenFields.of(source) for source, _ in jobs}
     line_count = sum(rows for _, objects in jobs for _, rows in objects)
     with (
         work.progress(line_count) as bar,
@@ -100,7 +128,7 @@ def stage_all(work: Phase) -> None:
     ):
         # One batch has all cores for itself.
         threads = CLEANERS if line_count <= BATCH_ROWS else 1
-        parts = cleaned_parts(read_batches(reader, jobs), reading, cleaning, threads)
+        parts = cleaned_parts(read_batches(reader, jobs, unseen), reading, cleaning, threads)
         for table, parts_of_source in groupby(parts, key=lambda part: part.table):
             # The keys of one table are made while the next source is being cleaned.
             with bulk_load(work.cursor, table, with_keys=True):
@@ -111,7 +139,20 @@ def stage_all(work: Phase) -> None:
                     bar.update(part.line_count)
             work.refresh_statistics(table, columns=("record_key", "profile_key", "run_id", "is_deleted"))
     for source, _ in jobs:
+        warn_of_unseen(work, source, unseen[source["source_system"]])
         work.advance(f"raw.{source['raw_table']}", configuration_of(source))
+
+
+def warn_of_unseen(work: Phase, source: dict, unseen: UnseenFields) -> None:
+    """Warn of the mapped fields that are in none of the lines that came."""
+    name, upstream = source["source_system"], f"raw.{source['raw_table']}"
+    is_all = not work.mark(upstream) or name in work.detail.get("cleaned_again", [])
+    if unseen.line_count >= (FEW_LINES if is_all else MANY_LINES):
+        for missing, what in unseen.fields.items():
+            work.warn(
+                f"{name}: no line has the field {missing} ({what}). Mend its name in the sources file if it is "
+                "another; of JSON the fields are those at the top of the line."
+            )
 
 
 def configuration_of(source: dict) -> str:
@@ -156,9 +197,9 @@ def new_objects(work: Phase, source: dict) -> list[tuple[int, int]]:
 
 
 def read_batches(
-    reader: Cursor, jobs: list[tuple[dict, list[tuple[int, int]]]]
+    reader: Cursor, jobs: list[tuple[dict, list[tuple[int, int]]]], unseen: dict[str, UnseenFields]
 ) -> Iterator[list["Delivered"]]:
-    """The new lines of all sources, BATCH_ROWS of them at a time."""
+    """The new lines of all sources, BATCH_ROWS of them at a time. unseen: by source; what they have is taken out."""
     batch, room = [], BATCH_ROWS
     for source, objects in jobs:
         lines = read_lines(reader, source, [object_id for object_id, _ in objects])
@@ -166,6 +207,7 @@ def read_batches(
         while start < lines.height:
             part = lines.slice(start, room)
             batch.append(read_payloads(reader, source, part))
+            unseen[source["source_system"]].look_at(batch[-1])
             start, room = start + part.height, room - part.height
             if room == 0:
                 yield batch

@@ -96,6 +96,37 @@ def test_a_changed_mapping_reads_the_source_again(pipelines, tmp_path):
     assert pipeline.rows_on_disk() == before
 
 
+def test_a_mapped_field_that_no_line_has_is_told(pipelines, tmp_path, capsys):
+    sources = tmp_path / "own.toml"
+    sources.write_text(
+        '[crm]\nprefix = "crm/"\nraw_table = "crm"\nrecord_id = "id"\nevent_ts = "at"\n[crm.attributes]\n'
+        'name = ["first", "nmae"]\nemail = "contact.mail"\ncity = "größe"\nphone = "phone"\n'
+    )
+    pipeline = pipelines(sources)
+    people = [
+        record(f"crm:{i}", first="Ana", phone=None, contact={"mail": "a@example.org"}) for i in range(110)
+    ]
+    people[0]["größe"] = "Oslo"
+
+    def told() -> list[str]:
+        (warnings,) = pipeline.query(
+            "select detail -> 'warnings' from gold.pipeline_phases where phase = '3' order by run_id desc limit 1"
+        )[0]
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+        assert said == [f"warning: {warning}" for warning in warnings or []]
+        return [warning.partition(". ")[0] for warning in warnings or []]
+
+    missing = ["crm: no line has the field nmae (name)", "crm: no line has the field contact.mail (email)"]
+    staged(pipeline, *people[:10], source="crm")
+    assert told() == missing
+    staged(pipeline, *people[10:20], source="crm")
+    assert told() == [], "of few of many lines nothing is said"
+    staged(pipeline, *(withdrawn(f"crm:{i}", "2026-01-02") for i in range(110)), source="crm")
+    assert told() == [], "who is withdrawn has no fields"
+    staged(pipeline, *people, source="crm")
+    assert told() == missing
+
+
 def test_records_cleaned_by_a_former_version_are_cleaned_again(pipelines):
     pipeline = pipelines()
     cleaned = staged(pipeline, record("shop:1", name="Astrid Holm"), record("desk:1", name="Bertil Nyman"))
