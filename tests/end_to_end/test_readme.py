@@ -13,6 +13,7 @@ import pytest
 from db.settings import PROJECT
 from ingestion.sources import read_sources
 from matching.model import read_model
+from tests.pipeline import record
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 SCRIPT = PROJECT / "run_mdm_pipeline.sh"
@@ -183,6 +184,16 @@ def test_its_queries_run_and_find_something(demo):
     for block, output in zip(typed, shown, strict=True):
         if r"\gset" not in block and "insert into" not in block:
             assert re.search(r"^\([1-9]\d* rows?\)$", output, re.M), block
+
+
+def test_its_query_of_capped_blocks_tells_what_was_capped(pipelines):
+    shop = pipelines()
+    shop.deliver(*(record(f"shop:{i}", name=f"Ana Lima{chr(97 + i % 26)}", birth_date=f"19{i}-03-17",
+                          phone="+12127365000") for i in range(10, 70)))  # fmt: skip
+    shop.run("2", "4.5")
+    (query,) = blocks("sql", section("How matching works"))
+    rule, key, profiles, limit, *_, phone, _ = shop.query(query.strip().removesuffix(";"))[0]
+    assert (rule, key, profiles, limit, phone) == ("phone", ["phone"], 60, 50, "+12127365000")
 
 
 def test_the_example_of_own_data_ends_as_shown(pipelines, tmp_path: Path):
