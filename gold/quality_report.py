@@ -175,12 +175,12 @@ def model_weights(data: dict) -> str:
         colour, width = (LINE, 0.6) if weight else (MUTED, 0.8)
         drawing.line([(x(weight), 2), (x(weight), bottom)], colour, width)
         drawing.words(x(weight), bottom + 9, f"{weight:g}", "middle", MUTED)
-    for row, (name, weights) in enumerate(zip(names, rows, strict=True)):
+    for row, (name, weights, is_trained) in enumerate(zip(names, rows, _trained(model), strict=True)):
         y = 4 + 26 * (row + 0.5)
-        drawing.words(left - 6, y, name, "end")
+        drawing.words(left - 6, y, name, "end", INK if is_trained else MUTED)
         drawing.line([(x(min(weights)), y), (x(max(weights)), y)], LINE, 3, ' stroke-linecap="round"')
         for weight in weights:
-            drawing.dot(x(weight), y, 3, GOOD if weight > 0 else BAD)
+            drawing.dot(x(weight), y, 3, (GOOD if weight > 0 else BAD) if is_trained else MUTED)
         drawing.words(x(max(weights)) + 6, y, f"{max(weights):+.1f}", size=SMALL)
         drawing.words(x(min(weights)) - 6, y, f"{min(weights):+.1f}", "end", size=SMALL)
     drawing.words(
@@ -297,7 +297,9 @@ def trend(data: dict, metric: str) -> str:
             drawing.dot(*point, 1.8, colour)
     if rows:
         drawing.legend(list(zip(names, SERIES, strict=False)), bottom + 30, columns, is_line=True)
-    return drawing.svg(f"{_words(metric)} over runs")
+    left_out = len(lines) - len(shown)
+    more = f'<p class="note">and {left_out} lower ones, in gold.run_metrics</p>' if left_out else ""
+    return drawing.svg(f"{_words(metric)} over runs") + more
 
 
 # -- tables ------------------------------------------------------------------------------------------------
@@ -394,8 +396,15 @@ def _model_note(data: dict) -> str:
     model = data["model"]
     if not model:
         return "no model"
-    made = "trained on the data" if model["method"] == "em" else "as written in matching/model.toml"
-    return f"model {model['version']}, {made}"
+    if not any(trained := _trained(model)):
+        return f"model {model['version']}, as written in matching/model.toml"
+    rest = "" if all(trained) else "; grey: as written, not trained"
+    return f"model {model['version']}, trained on the data{rest}"
+
+
+def _trained(model: dict) -> list[bool]:
+    """Which comparisons are trained: of one person at least one pair was seen, with the attribute on both sides."""
+    return [model["method"] == "em" and support >= 1 for support in model["support"]]
 
 
 PAGE = """<!doctype html>

@@ -143,6 +143,9 @@ select
                 ),
                 'names', jsonb_path_query_array(
                     models.parameters, '$.comparisons[*].name'
+                ),
+                'support', jsonb_path_query_array(
+                    models.parameters, '$.comparisons[*].support'
                 )
             )
         from identity.match_models as models

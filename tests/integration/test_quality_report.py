@@ -38,6 +38,7 @@ def figures(**changed):
             "flag_review": 0.5,
             "names": ["email", "name"],
             "comparisons": [LEVELS, LEVELS],
+            "support": [900.0, 0.0],
         },
         "quality": [
             {
@@ -51,7 +52,7 @@ def figures(**changed):
                 "timeliness": 1,
             }
         ],
-        "trends": [["customers", "all", run, 1000 * run] for run in (1, 2, 3)],
+        "trends": [[run, "customers", "all", 1000 * run] for run in (1, 2, 3)],
         "warnings": None,
         "queue": [
             {
@@ -94,7 +95,7 @@ def test_a_page_is_whole_and_needs_nothing_else():
     assert tags.stack == []
     assert not tags.seen & {"script", "link", "img", "iframe"}
     assert re.findall(r"(?:src|href)=", page) == []
-    assert page.count("<svg ") == 6
+    assert page.count("<svg ") == 7
 
 
 def test_the_page_says_the_figures():
@@ -110,11 +111,25 @@ def test_the_page_says_the_figures():
         assert text in page
 
 
+def test_what_is_not_shown_or_not_trained_is_said():
+    twelve = [
+        [3, "match_rate", f"{one} in {other}", 0.5] for one in "abcd" for other in "abcd" if one != other
+    ]
+    page = render(figures(trends=twelve))
+    assert "and 4 lower ones, in gold.run_metrics" in page
+    assert "trained on the data; grey: as written, not trained" in page
+    model = figures()["model"]
+    page = render(figures(model=model | {"support": [900.0, 1.0]}))
+    assert "trained on the data<" in page and "lower ones" not in page
+    page = render(figures(model=model | {"method": "written", "support": [0.0, 0.0]}))
+    assert "as written in matching/model.toml<" in page
+
+
 def test_hostile_text_stays_text():
     page = render(
         figures(
             metrics=[["conflicts", EVIL, 2, None], ["customers_of_size", "1", 1, None]],
-            trends=[["match_rate", EVIL, 1, 0.5], ["match_rate", "b", 1, 0.4]],
+            trends=[[1, "match_rate", EVIL, 0.5], [1, "match_rate", "b", 0.4]],
             quality=[figures()["quality"][0] | {"source": EVIL, "attribute": EVIL}],
             queue=[figures()["queue"][0] | {"reason": EVIL, "kind": EVIL}],
             warnings=[{"metric": EVIL, "subject": EVIL, "value": 0.5, "usual": 0.1, "run_count": 5}],
