@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 BATCH_ROWS = 200_000
 CLEANERS = 2
-# So many lines without a mapped field are no accident; where they are all of a source, so few.
-MANY_LINES, FEW_LINES = 100, 10
+# Of the first lines of a source so many without a mapped field are no accident. Later it may just be rare.
+MIN_LINES = 10
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -147,7 +147,7 @@ def warn_of_unseen(work: Phase, source: dict, unseen: UnseenFields) -> None:
     """Warn of the mapped fields that are in none of the lines that came."""
     name, upstream = source["source_system"], f"raw.{source['raw_table']}"
     is_all = not work.mark(upstream) or name in work.detail.get("cleaned_again", [])
-    if unseen.line_count >= (FEW_LINES if is_all else MANY_LINES):
+    if is_all and unseen.line_count >= MIN_LINES:
         for missing, what in unseen.fields.items():
             work.warn(
                 f"{name}: no line has the field {missing} ({what}). Mend its name in the sources file if it is "

@@ -104,7 +104,7 @@ def test_a_mapped_field_that_no_line_has_is_told(pipelines, tmp_path, capsys):
     )
     pipeline = pipelines(sources)
     people = [
-        record(f"crm:{i}", first="Ana", phone=None, contact={"mail": "a@example.org"}) for i in range(110)
+        record(f"crm:{i}", first="Ana", phone=None, contact={"mail": "a@example.org"}) for i in range(30)
     ]
     people[0]["größe"] = "Oslo"
 
@@ -119,12 +119,8 @@ def test_a_mapped_field_that_no_line_has_is_told(pipelines, tmp_path, capsys):
     missing = ["crm: no line has the field nmae (name)", "crm: no line has the field contact.mail (email)"]
     staged(pipeline, *people[:10], source="crm")
     assert told() == missing
-    staged(pipeline, *people[10:20], source="crm")
-    assert told() == [], "of few of many lines nothing is said"
-    staged(pipeline, *(withdrawn(f"crm:{i}", "2026-01-02") for i in range(110)), source="crm")
-    assert told() == [], "who is withdrawn has no fields"
-    staged(pipeline, *people, source="crm")
-    assert told() == missing
+    staged(pipeline, *people[10:], source="crm")
+    assert told() == [], "later it may just be rare"
 
 
 def test_records_cleaned_by_a_former_version_are_cleaned_again(pipelines):
