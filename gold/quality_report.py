@@ -64,7 +64,7 @@ def tiles(data: dict) -> list[str]:
         (f"{max(repeated, 0):.0%}", "of records repeat a customer"),
         (data["delivered"] - data["readable"], "lines in quarantine"),
         (data["conflicts"], "conflicts"),
-        (data["review_items"], "waiting for a steward"),
+        (f"{data['review_items']:,}{'+' if data['review_capped'] else ''}", "waiting for a steward"),
     ]
     return [
         f'<div class="tile"><b>{value if isinstance(value, str) else f"{value:,}"}</b>'
@@ -327,6 +327,12 @@ def review_queue(data: dict) -> str:
     items = data["queue"] or []
     if not items:
         return _nothing("Nothing waits for a steward.")
+    capped = data["review_capped"] or []
+    counts = ", ".join(
+        f"{count:,.0f}{'+' if kind in capped else ''} {escape(_words(kind))}"
+        for metric, kind, count, _ in data["metrics"]
+        if metric == "review_queue"
+    )
     now = data["started_at"]
     rows = []
     for item in items:
@@ -339,7 +345,7 @@ def review_queue(data: dict) -> str:
             f'<span class="ids">{ids}</span><span class="reason">{escape(item["reason"] or "")}</span>'
             f'<span class="since">since {since.astimezone(UTC):%Y-%m-%d}</span></li>'
         )
-    return f'<ul class="queue">{"".join(rows)}</ul>'
+    return f'<p class="note">{counts}</p><ul class="queue">{"".join(rows)}</ul>'
 
 
 # -- words -------------------------------------------------------------------------------------------------

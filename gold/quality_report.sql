@@ -107,6 +107,14 @@ select
         from metrics
         where metrics.metric = 'review_queue'
     ) as review_items,
+    -- Of these more may wait than the queue shows.
+    (
+        select jsonb_agg(metrics.subject)
+        from metrics
+        where
+            metrics.metric = 'review_queue'
+            and metrics.value >= gold.review_queue_limit(metrics.subject)
+    ) as review_capped,
     (
         select
             jsonb_agg(

@@ -54,8 +54,8 @@ def lines(summary: dict, coloured: bool = False) -> list[str]:
     def paint(colour: str, text: str) -> str:
         return f"{colour}{text}{RESET}" if coloured else text
 
-    def row(label: str, number: int | None, note: str = "") -> str:
-        shown = "-" if number is None else f"{number:,}"
+    def row(label: str, number: int | None, note: str = "", more: bool = False) -> str:
+        shown = "-" if number is None else f"{number:,}{'+' if more else ''}"
         return f"  {label:<{LABEL}}{paint(BOLD, f'{shown:>{NUMBER}}')}  {paint(DIM, _fitted(note))}"
 
     s = summary
@@ -85,7 +85,12 @@ def lines(summary: dict, coloured: bool = False) -> list[str]:
             ),
         ),
         row("conflicts", s["conflicts"], _listed(_by_attribute(s["conflicts_by_kind"]))),
-        row("review queue", s["review_items"], _listed(s["review_by_kind"])),
+        row(
+            "review queue",
+            s["review_items"],
+            _listed(s["review_by_kind"], s["review_capped"]),
+            more=bool(s["review_capped"]),
+        ),
     ]
     for warning in s["warnings"] or []:
         out.append("  " + paint(YELLOW, f"warning: {_warning(warning)}"))
@@ -121,10 +126,13 @@ def _can_draw() -> bool:
     return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
-def _listed(counts: dict | None) -> str:
-    """{'flagged_pair': 200} as '200 flagged pair', the largest first."""
+def _listed(counts: dict | None, capped: list[str] | None = None) -> str:
+    """{'flagged_pair': 200} as '200 flagged pair', the largest first; '200+', where there may be more."""
     ranked = sorted((counts or {}).items(), key=lambda pair: (-pair[1], pair[0]))
-    return ", ".join(f"{count:,} {name.replace('_', ' ').lower()}" for name, count in ranked)
+    return ", ".join(
+        f"{count:,}{'+' if name in (capped or []) else ''} {name.replace('_', ' ').lower()}"
+        for name, count in ranked
+    )
 
 
 def _by_attribute(kinds: dict | None) -> dict:

@@ -159,6 +159,15 @@ select
         from newest_metrics
         where newest_metrics.metric = 'review_queue'
     ) as review_by_kind,
+    -- Of these more may wait than the queue shows.
+    (
+        select jsonb_agg(newest_metrics.subject)
+        from newest_metrics
+        where
+            newest_metrics.metric = 'review_queue'
+            and newest_metrics.value
+            >= gold.review_queue_limit(newest_metrics.subject)
+    ) as review_capped,
     (
         select
             jsonb_agg(

@@ -361,6 +361,55 @@ begin
 end
 $function$;
 
+-- How many items of a kind the review queue shows at most; null: all there are.
+create or replace function gold.review_queue_limit(kind text)
+returns integer
+language sql immutable parallel safe
+return case kind
+    when 'flagged_pair' then 200
+    when 'refused_link' then 100
+    when 'conflict' then 100
+    when 'large_customer' then 50
+    when 'shared_value' then 50
+end;
+
+-- By which records a link between two profiles is shown, where their customers
+-- are two: the first of each. Found by min(): with `order by ... limit 1` the
+-- planner, where many records share a profile, reads all records in the order
+-- of their keys until one of them is of this profile.
+create or replace function gold.shown_records(
+    left_profile_key bigint, right_profile_key bigint
+)
+returns table (
+    left_record_key bigint,
+    right_record_key bigint,
+    left_customer_id uuid,
+    right_customer_id uuid
+)
+language sql stable
+as $function$
+    select
+        left_side.record_key,
+        right_side.record_key,
+        left_side.global_customer_id,
+        right_side.global_customer_id
+    from (
+        select min(map.record_key) as record_key
+        from identity.memberships as map
+        where map.profile_key = shown_records.left_profile_key
+    ) as left_first
+    inner join identity.memberships as left_side
+        on left_first.record_key = left_side.record_key
+    cross join (
+        select min(map.record_key) as record_key
+        from identity.memberships as map
+        where map.profile_key = shown_records.right_profile_key
+    ) as right_first
+    inner join identity.memberships as right_side
+        on right_first.record_key = right_side.record_key
+    where left_side.global_customer_id <> right_side.global_customer_id
+$function$;
+
 -- One row per thing a steward should decide, the most pressing first. What one
 -- decision settles is one row: a pair of customers however many of their
 -- records match. Each kind is ranked and cut, so a steward is not buried. Where a table that it reads becomes
@@ -400,6 +449,59 @@ decided_pairs as materialized (
                 left_side.judgement = 'same'
                 or left_side.side <> right_side.side
             )
+),
+
+acknowledged as materialized (
+    select acknowledgements.item
+    from gold.steward_acknowledgements as acknowledgements
+    where
+        acknowledgements.valid_until is null
+        or acknowledgements.valid_until > now()
+),
+
+-- A link is left as it is for the customers of its two records, in either order.
+acknowledged_pairs as (
+    select
+        case parsed.item[1]
+            when 'pair' then 'waiting' else 'refused'
+        end::identity.link_status as status,
+        one.global_customer_id as one_customer_id,
+        other.global_customer_id as other_customer_id
+    from acknowledged
+    cross join
+        lateral regexp_match(
+            acknowledged.item, '^(pair|refused) (-?\d+) (-?\d+)$'
+        ) as parsed (item)
+    inner join identity.memberships as one
+        on parsed.item[2]::bigint = one.record_key
+    inner join identity.memberships as other
+        on parsed.item[3]::bigint = other.record_key
+),
+
+settled_pairs as materialized (
+    select
+        statuses.status,
+        decided_pairs.left_customer_id,
+        decided_pairs.right_customer_id
+    from decided_pairs
+    cross join
+        (
+            values
+            ('waiting'::identity.link_status),
+            ('refused'::identity.link_status)
+        ) as statuses (status)
+    union all
+    select
+        acknowledged_pairs.status,
+        acknowledged_pairs.one_customer_id,
+        acknowledged_pairs.other_customer_id
+    from acknowledged_pairs
+    union all
+    select
+        acknowledged_pairs.status,
+        acknowledged_pairs.other_customer_id,
+        acknowledged_pairs.one_customer_id
+    from acknowledged_pairs
 ),
 
 -- Applied or not: what a steward has said is decided at once.
@@ -447,99 +549,96 @@ level_names as materialized (
     where models.is_current
 ),
 
--- The best links of each kind, more than are shown, as many fall together.
+-- The best links of each kind that nobody has settled, more than are shown, as
+-- many fall together. Each is looked up on the way down an index in the order
+-- of the weights, until there are enough: `not in` is one hashed list, where
+-- `not exists` becomes a join that looks at all pairs first.
 open_links as (
     (
-        select match_links.*
-        from (
-            select
-                pairs.left_profile_key,
-                pairs.right_profile_key
-            from staging.compared_pairs as pairs
-            where
-                pairs.decision = 1
-                and pairs.left_profile_key < pairs.right_profile_key
-            order by
-                pairs.match_weight desc,
-                pairs.left_profile_key asc,
-                pairs.right_profile_key asc
-            limit 600
-        ) as flagged
-        inner join identity.match_links
-            on
-                flagged.left_profile_key = match_links.left_profile_key
-                and flagged.right_profile_key
-                = match_links.right_profile_key
-        where match_links.status = 'waiting'
+        select
+            'waiting'::identity.link_status as status,
+            pairs.left_profile_key,
+            pairs.right_profile_key,
+            pairs.match_weight,
+            sides.left_record_key,
+            sides.right_record_key,
+            sides.left_customer_id,
+            sides.right_customer_id
+        from staging.compared_pairs as pairs
+        cross join
+            lateral gold.shown_records(
+                pairs.left_profile_key, pairs.right_profile_key
+            ) as sides
+        where
+            pairs.decision = 1
+            and pairs.left_profile_key < pairs.right_profile_key
+            and (
+                select match_links.status
+                from identity.match_links
+                where
+                    match_links.left_profile_key = pairs.left_profile_key
+                    and match_links.right_profile_key
+                    = pairs.right_profile_key
+            ) = 'waiting'
+            and ('waiting', sides.left_customer_id, sides.right_customer_id)
+            not in (
+                select
+                    settled_pairs.status,
+                    settled_pairs.left_customer_id,
+                    settled_pairs.right_customer_id
+                from settled_pairs
+            )
+        order by
+            pairs.match_weight desc,
+            pairs.left_profile_key asc,
+            pairs.right_profile_key asc
+        limit 5 * gold.review_queue_limit('flagged_pair')
     )
     union all
     (
-        select match_links.*
-        from (
-            select
-                refused_links.left_profile_key,
-                refused_links.right_profile_key
-            from identity.refused_links
-            order by
-                refused_links.match_weight desc,
-                refused_links.left_profile_key asc,
-                refused_links.right_profile_key asc
-            limit 300
-        ) as refused
-        inner join identity.match_links
-            on
-                refused.left_profile_key = match_links.left_profile_key
-                and refused.right_profile_key
-                = match_links.right_profile_key
+        select
+            'refused',
+            links.left_profile_key,
+            links.right_profile_key,
+            links.match_weight,
+            sides.left_record_key,
+            sides.right_record_key,
+            sides.left_customer_id,
+            sides.right_customer_id
+        from identity.refused_links as links
+        cross join
+            lateral gold.shown_records(
+                links.left_profile_key, links.right_profile_key
+            ) as sides
+        where
+            ('refused', sides.left_customer_id, sides.right_customer_id)
+            not in (
+                select
+                    settled_pairs.status,
+                    settled_pairs.left_customer_id,
+                    settled_pairs.right_customer_id
+                from settled_pairs
+            )
+        order by
+            links.match_weight desc,
+            links.left_profile_key asc,
+            links.right_profile_key asc
+        limit 5 * gold.review_queue_limit('refused_link')
     )
 ),
 
--- A profile is shown by its first record. Found by min(): with `order by ...
--- limit 1` the planner, where many records share a profile, reads all records
--- in the order of their keys until one of them is of this profile.
 linked_customers as (
     select distinct on (
         open_links.status,
-        least(left_side.global_customer_id, right_side.global_customer_id),
-        greatest(left_side.global_customer_id, right_side.global_customer_id)
-    )
-        open_links.*,
-        left_side.global_customer_id as left_customer_id,
-        right_side.global_customer_id as right_customer_id,
-        left_side.record_key as left_record_key,
-        right_side.record_key as right_record_key
+        least(open_links.left_customer_id, open_links.right_customer_id),
+        greatest(open_links.left_customer_id, open_links.right_customer_id)
+    ) open_links.*
     from open_links
-    cross join
-        lateral (
-            select min(map.record_key) as record_key
-            from identity.memberships as map
-            where map.profile_key = open_links.left_profile_key
-        ) as left_first
-    inner join identity.memberships as left_side
-        on left_first.record_key = left_side.record_key
-    cross join
-        lateral (
-            select min(map.record_key) as record_key
-            from identity.memberships as map
-            where map.profile_key = open_links.right_profile_key
-        ) as right_first
-    inner join identity.memberships as right_side
-        on right_first.record_key = right_side.record_key
-    where
-        left_side.global_customer_id <> right_side.global_customer_id
-        and not exists (
-            select 1
-            from decided_pairs
-            where
-                decided_pairs.left_customer_id = left_side.global_customer_id
-                and decided_pairs.right_customer_id
-                = right_side.global_customer_id
-        )
     order by
         open_links.status,
-        least(left_side.global_customer_id, right_side.global_customer_id),
-        greatest(left_side.global_customer_id, right_side.global_customer_id),
-        open_links.total_confidence_score desc,
+        least(open_links.left_customer_id, open_links.right_customer_id),
+        greatest(open_links.left_customer_id, open_links.right_customer_id),
+        open_links.match_weight desc,
         open_links.left_profile_key,
         open_links.right_profile_key
 ),
@@ -552,13 +651,18 @@ shown_links as (
             row_number() over (
                 partition by linked_customers.status
                 order by
-                    linked_customers.total_confidence_score desc,
+                    linked_customers.match_weight desc,
                     linked_customers.left_profile_key,
                     linked_customers.right_profile_key
             ) as place
         from linked_customers
     ) as ranked
-    where ranked.place <= case ranked.status when 'waiting' then 200 else 100 end
+    where
+        ranked.place <= gold.review_queue_limit(
+            case ranked.status
+                when 'waiting' then 'flagged_pair' else 'refused_link'
+            end
+        )
 ),
 
 link_items as (
@@ -568,7 +672,7 @@ link_items as (
             else 'refused_link'
         end as kind,
         case links.status when 'waiting' then 3 else 4 end as priority,
-        links.total_confidence_score as rank,
+        candidates.total_confidence_score as rank,
         links.left_customer_id as global_customer_id,
         links.right_customer_id as other_customer_id,
         format('%s %s', left_input.source_system, left_input.record_id)
@@ -610,7 +714,7 @@ link_items as (
         ) as side_by_side,
         concat_ws(
             ': ',
-            replace(links.refused_reason, '_', ' '),
+            replace(refused_links.refused_reason, '_', ' '),
             scores.explanation
         ) as explanation,
         runs.started_at as waiting_since,
@@ -643,12 +747,16 @@ link_items as (
         on links.left_record_key = left_input.record_key
     inner join staging.identity_inputs as right_input
         on links.right_record_key = right_input.record_key
-    left join gold.pipeline_runs as runs
-        on links.run_id = runs.run_id
     left join staging.identity_match_candidates as candidates
         on
             links.left_profile_key = candidates.left_profile_key
             and links.right_profile_key = candidates.right_profile_key
+    left join identity.refused_links
+        on
+            links.left_profile_key = refused_links.left_profile_key
+            and links.right_profile_key = refused_links.right_profile_key
+    left join gold.pipeline_runs as runs
+        on coalesce(refused_links.run_id, candidates.run_id) = runs.run_id
     left join lateral (
         select
             concat(
@@ -675,7 +783,7 @@ link_items as (
                 ),
                 format(
                     ' = %s of 100',
-                    round(links.total_confidence_score::numeric, 1)
+                    round(candidates.total_confidence_score::numeric, 1)
                 )
             ) as explanation
         from (
@@ -784,8 +892,14 @@ conflict_items as (
                     = conflicts.global_customer_id
                     and active_overrides.attribute = conflicts.attribute
             )
+            and format(
+                'conflict %s %s %s',
+                conflicts.global_customer_id,
+                conflicts.attribute,
+                conflicts.value_count
+            ) not in (select acknowledged.item from acknowledged)
         order by conflicts.detected_at, conflicts.global_customer_id
-        limit 100
+        limit gold.review_queue_limit('conflict')
     ) as shown
 ),
 
@@ -866,9 +980,15 @@ large_items as (
         select customers.*
         from identity.customers
         cross join unusual_size
-        where customers.profile_count > unusual_size.profile_count
+        where
+            customers.profile_count > unusual_size.profile_count
+            and format(
+                'large_customer %s %s',
+                customers.global_customer_id,
+                customers.profile_count
+            ) not in (select acknowledged.item from acknowledged)
         order by customers.profile_count desc, customers.global_customer_id
-        limit 50
+        limit gold.review_queue_limit('large_customer')
     ) as large
     left join gold.pipeline_runs as runs
         on large.run_id = runs.run_id
@@ -907,8 +1027,14 @@ shared_items as (
     from (
         select shared_values.*
         from staging.shared_values
+        where
+            format(
+                'shared_value %s %s',
+                shared_values.attribute,
+                shared_values.value
+            ) not in (select acknowledged.item from acknowledged)
         order by shared_values.profile_count desc, shared_values.value
-        limit 50
+        limit gold.review_queue_limit('shared_value')
     ) as shared
     left join gold.pipeline_runs as runs
         on shared.run_id = runs.run_id
@@ -1030,17 +1156,7 @@ select
     items.other_call,
     items.item
 from items
-where
-    not exists (
-        select 1
-        from gold.steward_acknowledgements as acknowledgements
-        where
-            acknowledgements.item = items.item
-            and (
-                acknowledgements.valid_until is null
-                or acknowledgements.valid_until > now()
-            )
-    )
+where items.item not in (select acknowledged.item from acknowledged)
 order by items.priority, items.rank desc, items.item;
 comment on view gold.steward_review_queue is
-'One row per thing to decide, the most pressing first: what it is, the values side by side, why, since when, and the exact call that settles it';
+'One row per thing to decide, the most pressing first: what it is, the values side by side, why, since when, and the exact call that settles it. At most 200 flagged pairs, 100 refused links, 100 conflicts, 50 large customers and 50 shared values (gold.review_queue_limit): others come up as these are settled';

@@ -277,6 +277,64 @@ def test_what_is_acknowledged_leaves_until_it_changes(store):
     assert len(queue(store)) == 1
 
 
+def test_a_pair_left_as_it_is_is_so_for_its_customers(two_customers):
+    ((item,),) = queue(two_customers, "item")
+    two_customers.execute("select gold.steward_acknowledge(%s, 'sam', 'cannot be known')", (item,))
+    assert queue(two_customers) == []
+    two_customers.execute("insert into identity.refused_links values (2, 3, 1, 0.9, 'weak')")
+    assert queue(two_customers) == [("refused_link",)]
+
+
+@pytest.fixture
+def one_of_a_kind(store):
+    """A queue that shows one item of a kind."""
+    store.execute(
+        "create or replace function gold.review_queue_limit(kind text) returns integer "
+        "language sql immutable return 1"
+    )
+    return store
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_settled_pairs_take_no_place_from_those_that_wait(one_of_a_kind, refused):
+    store = one_of_a_kind
+    for number in range(20):
+        record(store, customer := f"00000000-0000-8000-9000-{number:012}", number, "sales", str(number))
+        touch(store, customer, 1)
+    for number in range(0, 20, 2):
+        link(store, number, number + 1, 80 - number)
+        if refused:
+            store.execute("insert into identity.refused_links values (%s, %s, 1, %s, 'weak')",
+                          (number, number + 1, 80 - number))  # fmt: skip
+    for number in range(0, 20, 2):
+        assert queue(store, "right_record") == [(f"sales {number + 1}",)]
+        ((call,),) = queue(store, "other_call")
+        store.execute(call)
+    assert queue(store) == []
+
+
+def test_what_is_left_as_it_is_takes_no_place_from_others_of_its_kind(one_of_a_kind, run_phase):
+    store = one_of_a_kind
+    for customer in (ANN, BOB):
+        said(store, customer, "birth_date", "1980-02-11", ["sales"], (1, 1))
+        said(store, customer, "birth_date", "1991-07-30", ["support"], (2, 2))
+    run_phase(CONFLICTS)
+    store.execute(
+        "insert into gold.customer_composition_totals values (1, 1, 100000);"
+        "update identity.customers set record_count = 25, profile_count = 25;"
+        "insert into staging.shared_values values "
+        "('phone', '+1800', 1, 90, 70, 0.03, 1), ('phone', '+1900', 2, 95, 80, 0.02, 1)"
+    )
+    for kind in ("conflict", "large_customer", "shared_value"):
+        acknowledge = (
+            f"select gold.steward_acknowledge(item, 'sam', 'so be it') from ({{}}) where kind = '{kind}'"
+        )
+        items = f"select item, kind from gold.steward_review_queue where kind = '{kind}'"
+        first, second = ((store.query(items), store.execute(acknowledge.format(items)))[0] for _ in range(2))
+        assert len(first) == len(second) == 1 and first != second
+    assert queue(store) == []
+
+
 def test_a_customer_far_larger_than_the_others_is_shown(store, run_phase):
     store.execute("insert into gold.customer_composition_totals values (1, 1, 100000)")
     store.execute(

@@ -25,6 +25,7 @@ def figures(**changed):
         "in_several_sources": 1_000,
         "conflicts": 2,
         "review_items": 1,
+        "review_capped": None,
         "metrics": [
             ["conflicts", "different_name", 2, None],
             ["customers_of_size", "1", 3000, None],
@@ -125,6 +126,12 @@ def test_what_is_not_shown_or_not_trained_is_said():
     assert "as written in matching/model.toml<" in page
 
 
+def test_a_queue_that_shows_as_many_as_it_can_says_so():
+    waiting = [["review_queue", "conflict", 4, None], ["review_queue", "flagged_pair", 200, None]]
+    page = render(figures(metrics=waiting, review_items=204, review_capped=["flagged_pair"]))
+    assert "<b>204+</b>" in page and "4 conflict, 200+ flagged pair" in page
+
+
 def test_hostile_text_stays_text():
     page = render(
         figures(
@@ -215,6 +222,7 @@ def summary(**changed):
         "conflicts_by_kind": {"different_name": 1, "alternating_email": 2},
         "review_items": 0,
         "review_by_kind": None,
+        "review_capped": None,
         "warnings": [{"metric": "completeness", "subject": "sales.email", "value": 0.5, "usual": 0.9}],
         "more_warnings": 0,
         "phases": [
@@ -238,6 +246,13 @@ def test_the_summary_reads_well():
     ):
         assert line in text.splitlines()
     assert "\x1b" not in text
+
+
+def test_a_kind_that_the_queue_cuts_off_is_counted_so():
+    waiting = {"review_items": 204, "review_by_kind": {"conflict": 4, "flagged_pair": 200}}
+    assert "  review queue           204+  200+ flagged pair, 4 conflict" in lines(
+        summary(**waiting, review_capped=["flagged_pair"])
+    )
 
 
 def test_no_line_is_longer_than_the_terminal():
