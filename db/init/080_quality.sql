@@ -376,7 +376,8 @@ end;
 -- By which records a link between two profiles is shown, where their customers
 -- are two: the first of each. Found by min(): with `order by ... limit 1` the
 -- planner, where many records share a profile, reads all records in the order
--- of their keys until one of them is of this profile.
+-- of their keys until one of them is of this profile. A profile with itself:
+-- the first records of each two customers that follow one another.
 create or replace function gold.shown_records(
     left_profile_key bigint, right_profile_key bigint
 )
@@ -407,7 +408,35 @@ as $function$
     ) as right_first
     inner join identity.memberships as right_side
         on right_first.record_key = right_side.record_key
-    where left_side.global_customer_id <> right_side.global_customer_id
+    where
+        left_side.global_customer_id <> right_side.global_customer_id
+        and shown_records.left_profile_key < shown_records.right_profile_key
+    union all
+    select
+        neighbours.record_key,
+        neighbours.next_record_key,
+        neighbours.global_customer_id,
+        neighbours.next_customer_id
+    from (
+        select
+            firsts.record_key,
+            firsts.global_customer_id,
+            lead(firsts.record_key) over in_order as next_record_key,
+            lead(firsts.global_customer_id) over in_order as next_customer_id
+        from (
+            select
+                map.global_customer_id,
+                min(map.record_key) as record_key
+            from identity.memberships as map
+            where
+                map.profile_key = shown_records.left_profile_key
+                and shown_records.left_profile_key
+                = shown_records.right_profile_key
+            group by map.global_customer_id
+        ) as firsts
+        window in_order as (order by firsts.record_key)
+    ) as neighbours
+    where neighbours.next_record_key is not null
 $function$;
 
 -- One row per thing a steward should decide, the most pressing first. What one
@@ -566,27 +595,41 @@ open_links as (
             sides.right_customer_id
         from staging.compared_pairs as pairs
         cross join
-            lateral gold.shown_records(
-                pairs.left_profile_key, pairs.right_profile_key
+            lateral (
+                select shown.*
+                from
+                    gold.shown_records(
+                        pairs.left_profile_key, pairs.right_profile_key
+                    ) as shown
+                where
+                    (
+                        'waiting',
+                        shown.left_customer_id,
+                        shown.right_customer_id
+                    )
+                    not in (
+                        select
+                            settled_pairs.status,
+                            settled_pairs.left_customer_id,
+                            settled_pairs.right_customer_id
+                        from settled_pairs
+                    )
+                order by shown.left_record_key
+                limit 1
             ) as sides
         where
             pairs.decision = 1
-            and pairs.left_profile_key < pairs.right_profile_key
             and (
-                select match_links.status
-                from identity.match_links
-                where
-                    match_links.left_profile_key = pairs.left_profile_key
-                    and match_links.right_profile_key
-                    = pairs.right_profile_key
-            ) = 'waiting'
-            and ('waiting', sides.left_customer_id, sides.right_customer_id)
-            not in (
-                select
-                    settled_pairs.status,
-                    settled_pairs.left_customer_id,
-                    settled_pairs.right_customer_id
-                from settled_pairs
+                -- The records of one profile that say too little to be one.
+                pairs.left_profile_key = pairs.right_profile_key
+                or (
+                    select match_links.status
+                    from identity.match_links
+                    where
+                        match_links.left_profile_key = pairs.left_profile_key
+                        and match_links.right_profile_key
+                        = pairs.right_profile_key
+                ) = 'waiting'
             )
         order by
             pairs.match_weight desc,

@@ -1,7 +1,7 @@
 """Where the sources contradict each other, and what a steward should decide, on literal rows."""
 
 import json
-from itertools import count
+from itertools import count, pairwise
 from math import log2
 
 import pytest
@@ -283,6 +283,28 @@ def test_a_pair_left_as_it_is_is_so_for_its_customers(two_customers):
     assert queue(two_customers) == []
     two_customers.execute("insert into identity.refused_links values (2, 3, 1, 0.9, 'weak')")
     assert queue(two_customers) == [("refused_link",)]
+
+
+def test_equal_records_that_say_too_little_to_be_one_are_shown_two_by_two(store):
+    for number in range(4):
+        record(
+            store, customer := f"00000000-0000-8000-9000-{number:012}", 1, "sales", str(number), city="Lund"
+        )
+        touch(store, customer, 1)
+    link(store, 1, 1, 60)
+    in_order = [
+        record_id
+        for (record_id,) in store.query("select record_id from staging.stg_sales_rows order by record_key")
+    ]
+    for pair, column in zip(pairwise(in_order), ("settle_call", "other_call", "item"), strict=True):
+        shown = queue(store, f"left_record, right_record, side_by_side, explanation, {column}")
+        *said, call = shown[0]
+        assert len(shown) == 1
+        assert said == [f"sales {pair[0]}", f"sales {pair[1]}", {"city": ["Lund", "Lund"]}, said[-1]]
+        store.execute(
+            "select gold.steward_acknowledge(%s, 'sam', 'who knows')" if column == "item" else call, (call,)
+        )
+    assert queue(store) == []
 
 
 @pytest.fixture
