@@ -51,7 +51,7 @@ cross join
     ) as followed
 where overrides.applied_run_id is not null and overrides.retired_run_id is null;
 comment on view gold.standing_overrides is
-'One row per applied override and the customer it counts for now; of two on one attribute after a merge the newer wins';
+'One row per applied override and the customer it counts for now; of two on one attribute the newer wins';
 
 -- Decisions about records -----------------------------------------------------
 
@@ -491,7 +491,8 @@ end
 $function$;
 
 -- This is the value of the customer's attribute, whatever the sources say. An earlier
--- override of the same attribute, made for the same id, is withdrawn by it.
+-- override of the same attribute, made for the same id, is withdrawn by it, unless it
+-- lasts longer: then it counts again when this one has ended.
 create or replace function gold.steward_override(
     customer uuid,
     attribute text,
@@ -507,6 +508,7 @@ declare
     id uuid := gold.known_customer(customer);
     checked_attribute gold.canonical_attribute;
     new_id bigint;
+    lasting gold.customer_steward_overrides;
 begin
     perform gold.check_call(steward, reason, valid_until);
     if coalesce(attribute, '') <> all(enum_range(null::gold.canonical_attribute)::text []) then
@@ -533,7 +535,24 @@ begin
         earlier.global_customer_id = id
         and earlier.attribute = checked_attribute
         and earlier.withdrawn_at is null
-        and earlier.override_id <> new_id;
+        and earlier.override_id <> new_id
+        and (
+            steward_override.valid_until is null
+            or earlier.valid_until <= steward_override.valid_until
+        );
+    select earlier.* into lasting
+    from gold.customer_steward_overrides as earlier
+    where
+        earlier.global_customer_id = id
+        and earlier.attribute = checked_attribute
+        and earlier.withdrawn_at is null
+        and earlier.override_id <> new_id
+    order by earlier.made_at desc, earlier.override_id desc
+    limit 1;
+    if found then
+        raise notice 'from % override % of % counts again: %',
+            steward_override.valid_until, lasting.override_id, lasting.steward, lasting.value;
+    end if;
     return new_id;
 end
 $function$;

@@ -538,6 +538,7 @@ active_overrides as materialized (
     select
         overrides.override_id,
         followed.global_customer_id,
+        overrides.global_customer_id as made_for_id,
         overrides.attribute::text as attribute,
         overrides.value,
         overrides.steward,
@@ -1123,7 +1124,17 @@ colliding_items as (
             older.global_customer_id = newer.global_customer_id
             and older.attribute = newer.attribute
             and newer.place = 1
-    where older.place > 1
+    where
+        older.place > 1
+        -- One with an end lets the one before it count again: that was meant.
+        and not (
+            older.made_for_id = newer.made_for_id
+            and newer.valid_until is not null
+            and (
+                older.valid_until is null
+                or older.valid_until > newer.valid_until
+            )
+        )
 ),
 
 expiring_items as (

@@ -268,6 +268,34 @@ def test_a_new_override_of_the_same_attribute_replaces_the_one_before(three):
     ) == [("otto", f"replaced by override {second}")]
 
 
+@pytest.mark.parametrize("ending", ["expired", "withdrawn"])
+def test_after_an_override_with_an_end_the_one_before_counts_again(three, ending):
+    lasting = call(three, "gold.steward_override(%s, 'email', 'perm@berg.se', 'maria', 'right')", A)
+    with three.database.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "select gold.steward_override(%s, 'email', 'temp@berg.se', 'jan', 'for a while', "
+            "now() + interval '2 seconds')",
+            (A,),
+        )
+        ((passing,),) = cursor.fetchall()
+        assert f"override {lasting} of maria counts again: perm@berg.se" in connection.notices[0]
+    three.run_gold()
+    assert three.golden(A)["email"] == "temp@berg.se"
+    assert call(
+        three, "array_agg(kind) from gold.steward_review_queue where kind = 'colliding_overrides'"
+    ) is None  # fmt: skip
+    if ending == "expired":
+        call(three, "pg_sleep(2)::text")
+    else:
+        call(three, "gold.steward_withdraw(%s, 'jan', 'not needed')", passing)
+    three.run_gold()
+    assert three.golden(A)["email"] == "perm@berg.se"
+    call(three, "gold.steward_override(%s, 'email', 'new@berg.se', 'jan', 'for good')", A)
+    three.run_gold()
+    assert three.golden(A)["email"] == "new@berg.se"
+    assert call(three, "count(*) from gold.standing_overrides") == 1
+
+
 def test_overrides_follow_a_merge_where_the_newer_wins_and_come_back_with_the_un_merge(three):
     call(three, "gold.steward_override(%s, 'name', 'Ann B', 'eva', 'her word')", B)
     three.run_gold()
