@@ -1,7 +1,7 @@
 -- What a steward says over psql: decisions about records, and values that override the machine's.
 
 create table if not exists gold.customer_steward_overrides (
-    -- One number space with the decisions: gold.steward_withdraw takes either.
+    -- One number space with the decisions: gold.steward_withdraw takes any.
     override_id bigint primary key
     default nextval('identity.steward_match_decisions_decision_id_seq'),
     global_customer_id uuid not null
@@ -557,7 +557,7 @@ begin
 end
 $function$;
 
--- A decision or override, by its number, no longer holds.
+-- A decision, override or acknowledgement, by its number, no longer holds.
 create or replace function gold.steward_withdraw(decision bigint, steward text, reason text)
 returns void
 language plpgsql
@@ -584,6 +584,15 @@ begin
     if found then
         return;
     end if;
+    update gold.steward_acknowledgements as acknowledgements
+    set
+        withdrawn_at = now(),
+        withdrawn_by = trim(steward_withdraw.steward),
+        withdrawn_reason = trim(steward_withdraw.reason)
+    where acknowledgements.acknowledgement_id = decision and acknowledgements.withdrawn_at is null;
+    if found then
+        return;
+    end if;
     select past.withdrawn_at into withdrawn
     from (
         select decisions.withdrawn_at from identity.steward_match_decisions as decisions
@@ -591,13 +600,17 @@ begin
         union all
         select overrides.withdrawn_at from gold.customer_steward_overrides as overrides
         where overrides.override_id = decision
+        union all
+        select acknowledgements.withdrawn_at from gold.steward_acknowledgements as acknowledgements
+        where acknowledgements.acknowledgement_id = decision
     ) as past;
     if found then
         raise exception 'decision % was withdrawn on % already', decision, withdrawn::date;
     end if;
     raise exception 'there is no decision %', coalesce(decision::text, 'null')
         using hint = 'select decision_id, call, steward, reason from identity.steward_match_decisions; '
-            'select override_id, attribute, value, steward from gold.customer_steward_overrides; list them.';
+            'select override_id, attribute, value, steward from gold.customer_steward_overrides; '
+            'select acknowledgement_id, item, steward from gold.steward_acknowledgements; list them.';
 end
 $function$;
 

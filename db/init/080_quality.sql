@@ -316,30 +316,69 @@ on gold.customer_attribute_conflicts (detected_at, global_customer_id)
 where severity = 'high';
 
 create table if not exists gold.steward_acknowledgements (
-    acknowledgement_id bigint generated always as identity primary key,
+    -- One number space with decisions and overrides: gold.steward_withdraw takes any.
+    acknowledgement_id bigint primary key
+    default nextval('identity.steward_match_decisions_decision_id_seq'),
     item text not null check (item <> ''),
     steward text not null check (steward <> ''),
     reason text not null check (reason <> ''),
     acknowledged_at timestamptz not null default now(),
-    valid_until timestamptz
+    valid_until timestamptz,
+    withdrawn_at timestamptz,
+    withdrawn_by text,
+    withdrawn_reason text,
+    check ((withdrawn_at is null) = (withdrawn_by is null))
 );
 comment on table gold.steward_acknowledgements is
-'One row per item of the review queue that a steward has seen and leaves as it is';
+'One row per item of the review queue that a steward has seen and leaves as it is; added and withdrawn, never edited';
 create index if not exists steward_acknowledgements_item
 on gold.steward_acknowledgements (item);
 
+-- They had numbers of their own once, which nobody was told, and were not withdrawn.
+do $migration$
+begin
+    if not exists (
+        select from pg_attribute
+        where
+            attrelid = 'gold.steward_acknowledgements'::regclass
+            and attname = 'acknowledgement_id'
+            and attidentity <> ''
+    ) then
+        return;
+    end if;
+    alter table gold.steward_acknowledgements
+    alter column acknowledgement_id drop identity;
+    alter table gold.steward_acknowledgements
+    alter column acknowledgement_id
+    set default nextval('identity.steward_match_decisions_decision_id_seq'),
+    add column withdrawn_at timestamptz,
+    add column withdrawn_by text,
+    add column withdrawn_reason text,
+    add check ((withdrawn_at is null) = (withdrawn_by is null));
+    -- Out of the way of the new ones first.
+    update gold.steward_acknowledgements
+    set acknowledgement_id = -acknowledgement_id;
+    update gold.steward_acknowledgements
+    set acknowledgement_id = default;
+end
+$migration$;
+
 -- Leave an item of the review queue as it is. It comes back after valid_until;
 -- a conflict or a large customer also when its number of values has changed.
+drop function if exists gold.steward_acknowledge(text, text, text, timestamptz);
 create or replace function gold.steward_acknowledge(
     item text,
     steward text,
     reason text,
     valid_until timestamptz default null
 )
-returns text
+returns bigint
 language plpgsql
 as $function$
+declare
+    new_id bigint;
 begin
+    perform gold.check_call(steward, reason, valid_until);
     if not exists (
         select 1 from gold.steward_review_queue as queue
         where queue.item = steward_acknowledge.item
@@ -347,17 +386,12 @@ begin
         raise exception 'the review queue has no item %', quote_nullable(item)
             using hint = 'Its items: select item, explanation from gold.steward_review_queue.';
     end if;
-    if coalesce(steward, '') = '' or coalesce(reason, '') = '' then
-        raise exception 'a steward and a reason are needed';
-    end if;
-    if valid_until <= now() then
-        raise exception 'valid_until is in the past: %', valid_until;
-    end if;
     insert into gold.steward_acknowledgements (
         item, steward, reason, valid_until
     )
-    values (item, steward, reason, valid_until);
-    return format('%s is left as it is', item);
+    values (item, trim(steward), trim(reason), valid_until)
+    returning acknowledgement_id into new_id;
+    return new_id;
 end
 $function$;
 
@@ -484,8 +518,11 @@ acknowledged as materialized (
     select acknowledgements.item
     from gold.steward_acknowledgements as acknowledgements
     where
-        acknowledgements.valid_until is null
-        or acknowledgements.valid_until > now()
+        acknowledgements.withdrawn_at is null
+        and (
+            acknowledgements.valid_until is null
+            or acknowledgements.valid_until > now()
+        )
 ),
 
 -- A link is left as it is for the customers of its two records, in either order.

@@ -147,3 +147,24 @@ def test_pairs_that_wait_to_be_compared_wait_on(lived):
     lived.run()
     assert waiting() == []
     check_laws(lived)
+
+
+def test_acknowledgements_with_numbers_of_their_own_get_new_ones(lived):
+    call = "gold.steward_confirm('shop', '1', 'crm', '1', 'eva', 'I called')"
+    assert lived.value(call) == 1
+    lived.database.execute(
+        "drop view gold.steward_review_queue; drop table gold.steward_acknowledgements; "
+        "create table gold.steward_acknowledgements ("
+        "acknowledgement_id bigint generated always as identity primary key, item text not null, "
+        "steward text not null, reason text not null, acknowledged_at timestamptz not null default now(), "
+        "valid_until timestamptz); "
+        "insert into gold.steward_acknowledgements (item, steward, reason) values "
+        "('one', 'sam', 'seen'), ('two', 'sam', 'seen'), ('three', 'sam', 'seen')"
+    )
+    for _ in range(2):
+        upgrade(lived)
+        assert lived.query("select acknowledgement_id, item from gold.steward_acknowledgements order by 1") == [
+            (2, "one"), (3, "two"), (4, "three"),
+        ]  # fmt: skip
+    lived.value("gold.steward_withdraw(3, 'eva', 'no longer')")
+    assert lived.value("select withdrawn_at from identity.steward_match_decisions") is None

@@ -5,6 +5,7 @@ from itertools import count, pairwise
 from math import log2
 
 import pytest
+from psycopg2.errors import RaiseException
 
 from tests.integration.resolved_records import stage_sources
 from tests.pipeline import record as line
@@ -275,6 +276,29 @@ def test_what_is_acknowledged_leaves_until_it_changes(store):
     assert queue(store) == []
     store.execute("insert into staging.shared_values values ('phone', '+1900', 2, 95, 80, 0.02, 1)")
     assert len(queue(store)) == 1
+
+
+def test_an_acknowledgement_has_a_number_among_the_decisions_and_is_withdrawn_by_it(two_customers):
+    override(two_customers, BOB, "city", "Lund")
+    ((item, number),) = two_customers.query(
+        "select item, gold.steward_acknowledge(item, 'sam', 'cannot be known') from gold.steward_review_queue"
+    )
+    assert number == 2 and queue(two_customers) == []
+    two_customers.execute("select gold.steward_withdraw(%s, 'eva', 'it can')", (number,))
+    assert queue(two_customers, "item") == [(item,)]
+    assert two_customers.query(
+        "select withdrawn_by, withdrawn_reason from gold.steward_acknowledgements"
+    ) == [("eva", "it can")]  # fmt: skip
+    with pytest.raises(RaiseException, match="decision 2 was withdrawn on .* already"):
+        two_customers.execute("select gold.steward_withdraw(2, 'eva', 'it can')")
+
+
+@pytest.mark.parametrize(("steward", "reason"), [(" ", "seen"), ("sam", " ")])
+def test_an_acknowledgement_says_who_and_why(two_customers, steward, reason):
+    with pytest.raises(RaiseException, match="a decision needs"):
+        two_customers.execute(
+            "select gold.steward_acknowledge(item, %s, %s) from gold.steward_review_queue", (steward, reason)
+        )
 
 
 def test_a_pair_left_as_it_is_is_so_for_its_customers(two_customers):
