@@ -592,7 +592,7 @@ declare
     proof gold.erasures;
     blanked constant text := '[erased]';
 begin
-    if coalesce(requested_by, '') = '' or coalesce(reason, '') = '' then
+    if coalesce(trim(requested_by), '') = '' or coalesce(trim(reason), '') = '' then
         raise exception 'an erasure needs who asked for it and why'
             using hint = 'select gold.erase_customer(''<customer>'', ''<who>'', ''<why>'');';
     end if;
@@ -1122,10 +1122,16 @@ begin
     get diagnostics affected = row_count;
     counts := counts || jsonb_build_object('gold.customer_steward_overrides', affected);
     update gold.steward_acknowledgements as acknowledgements
-    set item = blanked, reason = blanked
+    set
+        item = blanked,
+        reason = blanked,
+        withdrawn_at = coalesce(acknowledgements.withdrawn_at, now()),
+        withdrawn_by = coalesce(acknowledgements.withdrawn_by, 'erasure'),
+        withdrawn_reason = blanked
     where
         acknowledgements.item ~* pattern
         or acknowledgements.reason ~* pattern
+        or acknowledgements.withdrawn_reason ~* pattern
         or exists (
             select 1 from unnest(family) as member (id)
             where acknowledgements.item like '%' || member.id || '%'

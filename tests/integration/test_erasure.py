@@ -332,8 +332,9 @@ def test_what_cannot_be_erased_is_said(loaded):
     with pytest.raises(RaiseException, match="there is no customer"):
         loaded.query("select gold.erase_customer(gen_random_uuid(), 'dpo', 'asked')")
     customer = customer_of(loaded, "ORD-ZQ-1")
-    with pytest.raises(RaiseException, match="who asked for it and why"):
-        loaded.query("select gold.erase_customer(%s, 'dpo', '')", (customer,))
+    for who, why in (("dpo", ""), ("dpo", "  "), (" ", "asked")):
+        with pytest.raises(RaiseException, match="who asked for it and why"):
+            loaded.query("select gold.erase_customer(%s, %s, %s)", (customer, who, why))
     erase(loaded, "ORD-ZQ-1")
     with pytest.raises(RaiseException, match="has been erased already"):
         loaded.query("select gold.erase_customer(%s, 'dpo', 'asked')", (customer,))
