@@ -220,7 +220,62 @@ as $function$
     select min(contradictions.decision_id) from contradictions
 $function$;
 
--- Store a decision and its records; an error when one in force contradicts it.
+-- A decision in force that says the same as a decision, and as long; null when there is none.
+create or replace function gold.repeated_decision(decision bigint)
+returns bigint
+language sql stable
+as $function$
+    with told as (
+        select
+            decisions.decision_id,
+            decisions.judgement,
+            decisions.valid_until,
+            sides.one,
+            sides.other
+        from identity.steward_match_decisions as decisions
+        cross join
+            lateral (
+                select
+                    array_agg(records.record_key order by records.record_key)
+                        filter (where records.side = 1) as one,
+                    array_agg(records.record_key order by records.record_key)
+                        filter (where records.side = 2) as other
+                from identity.steward_decision_records as records
+                where records.decision_id = decisions.decision_id
+            ) as sides
+        where
+            decisions.decision_id in (
+                select also.decision_id
+                from identity.steward_decision_records as mine
+                inner join identity.steward_decision_records as also
+                    on mine.record_key = also.record_key
+                where mine.decision_id = decision
+            )
+            and decisions.withdrawn_at is null
+            and (decisions.valid_until is null or decisions.valid_until > now())
+    )
+
+    select min(earlier.decision_id)
+    from told as new
+    inner join told as earlier
+        on
+            new.judgement = earlier.judgement
+            and new.decision_id <> earlier.decision_id
+            and (
+                (new.one, new.other) = (earlier.one, earlier.other)
+                -- Which side is which says something in a split only.
+                or (
+                    new.judgement <> 'split'
+                    and (new.one, new.other) = (earlier.other, earlier.one)
+                )
+            )
+    where
+        new.decision_id = decision
+        and (earlier.valid_until is null or earlier.valid_until >= new.valid_until)
+$function$;
+
+-- Store a decision and its records; an error when one in force contradicts it, or says
+-- the same: withdrawing one of the two would change nothing.
 create or replace function gold.store_decision(
     judgement text,
     made_by text,
@@ -269,6 +324,13 @@ begin
                 'If it no longer holds, first: select gold.steward_withdraw(%s, %L, ''why'');',
                 first.decision_id, trim(steward)
             );
+    end if;
+    select decisions.* into first
+    from identity.steward_match_decisions as decisions
+    where decisions.decision_id = gold.repeated_decision(new_id);
+    if found then
+        raise exception 'decision % (%) of % on % says so already: %',
+            first.decision_id, first.call, first.steward, first.decided_at::date, first.reason;
     end if;
     return new_id;
 end

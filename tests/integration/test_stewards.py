@@ -146,8 +146,22 @@ def test_a_decision_made_while_phase_6_works_is_heeded_by_the_next(pipelines, mo
     check_laws(pipeline)
 
 
-def test_two_decisions_that_agree_are_both_kept(three):
-    assert confirm(three, "sales:1", "sales:2") < confirm(three, "sales:1", "sales:2")
+def test_what_is_decided_already_is_refused_with_the_number_of_the_decision(three):
+    first = confirm(three, "sales:1", "sales:2")
+    again = "gold.steward_confirm('sales', '2', 'sales', '1', 'otto', 'so it is', {})"
+    for until in ("null", "now() + interval '1 day'"):
+        refused(three, rf"decision {first} \(.*\) of eva on .* says so already", again.format(until))
+    call(three, "gold.steward_withdraw(%s, 'eva', 'not sure')", first)
+    brief = call(three, again.format("now() + interval '1 day'"))
+    assert brief < call(three, again.format("now() + interval '2 days'")) < call(three, again.format("null"))
+
+
+def test_decisions_that_agree_and_say_more_are_all_kept(three):
+    three.move(A, "sales:2")
+    for leaving in ("{support:1}", "{sales:1,sales:2}"):
+        call(three, "gold.steward_split(%s, %s, 'eva', 'two persons')", A, leaving)
+    confirm(three, "sales:2", "support:1", "reject")
+    refused(three, "says so already", "gold.steward_split(%s, '{support:1}', 'eva', 'again')", A)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +330,7 @@ def test_decisions_and_overrides_share_their_numbers(three):
     numbers = [
         confirm(three, "sales:1", "sales:2"),
         call(three, "gold.steward_override(%s, 'city', 'Lund', 'eva', 'x')", A),
-        confirm(three, "sales:1", "sales:2"),
+        confirm(three, "sales:1", "sales:3"),
     ]
     assert numbers == [1, 2, 3]
     call(three, "gold.steward_withdraw(2, 'eva', 'x')")
