@@ -1,7 +1,8 @@
 """Phase 10: metrics of matching and of the data, and what left its usual range.
 
 Takes the cleaned records, customers and compared pairs of runs after its marks. Metrics over all there is
-come from running totals, so the cost follows what changed. A run that changed nothing writes nothing.
+come from running totals, so the cost follows what changed. What stewards say changes their queue at once, so it is
+a change too. A run that changed nothing writes nothing.
 
 Usage: python gold/run_quality_metrics.py
 """
@@ -21,6 +22,8 @@ HERE = Path(__file__).resolve().parent
 WINDOW, MIN_RUNS, MIN_BASIS = 20, 5, 100
 # Attributes that are to identify one person; for the others a repeated value means nothing.
 IDENTIFIERS = ("email", "phone", "national_id")
+# Under this name phase 10 keeps what stewards had said when it last counted.
+STEWARDS = "gold.steward_review_queue"
 NOTHING_COUNTED = "select '' as source_system, '' as attribute, 0::bigint as value_count where false"
 
 
@@ -50,6 +53,10 @@ def measure(work: Phase) -> None:
         )
     }
     changed = [upstream for upstream, mark in marks.items() if work.has_newer(upstream, mark)]
+    run_file(work.cursor, HERE / "steward_acts.sql")
+    (acts,) = work.cursor.fetchone()
+    if acts != work.configuration(STEWARDS):
+        changed.append(STEWARDS)
     # What is counted comes to a few rows: let a query take both cores for it.
     work.cursor.execute("set local parallel_setup_cost = 100; set local parallel_tuple_cost = 0.01")
     count_records(work)
@@ -78,6 +85,7 @@ def measure(work: Phase) -> None:
     work.detail["warnings"] = warnings
     for upstream in marks:
         work.advance(upstream)
+    work.advance(STEWARDS, acts)
 
 
 def count_records(work: Phase) -> None:

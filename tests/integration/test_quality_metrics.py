@@ -146,6 +146,21 @@ def test_a_run_that_changed_nothing_writes_nothing(store, run_phase):
     assert store.query("select count(*) from gold.run_metrics where run_id = 2") == [(0,)]
 
 
+def test_what_a_steward_says_is_counted_in_the_next_run(store, run_phase):
+    shared = "insert into staging.shared_values values ('phone', %s, 1, 90, 70, 0.03, 1)"
+    for number in ("+1800", "+1900"):
+        store.execute(shared, (number,))
+    run_phase(METRICS, MDM_RUN_ID="1")
+    assert metric(store, 1, "review_queue") == {"shared_value": 2}
+    store.execute("select gold.steward_acknowledge('shared_value phone +1800', 'sam', 'a call centre')")
+    run_phase(METRICS, MDM_RUN_ID="2")
+    assert metric(store, 2, "review_queue") == {"shared_value": 1}
+    store.execute("select gold.steward_withdraw(1, 'sam', 'it is none')")
+    run_phase(METRICS, MDM_RUN_ID="3")
+    assert metric(store, 3, "review_queue") == {"shared_value": 2}
+    assert "nothing to do" in run_phase(METRICS, MDM_RUN_ID="3").stdout
+
+
 def test_compared_pairs_by_decision_rule_and_score(store, run_phase):
     for run_id, rule_id, decision, score, count in (
         (1, 1, "AUTO_MERGE", 95, 2),
