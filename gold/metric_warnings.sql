@@ -1,5 +1,6 @@
 -- One row per share of this run that is outside its usual range.
--- Usual is the median of the last %(window)s runs that have the share. Outside is further away than the largest of
+-- Usual is the median of the last %(window)s runs that have the share and took something in: those after a steward's
+-- decisions say the day before once more, and the next day would be far from it. Outside is further away than the largest of
 -- four robust standard deviations (1.4826 x median absolute deviation), three standard errors of a share of this
 -- basis, and two percentage points. Shares of few records, or with a short past, say nothing.
 insert into gold.metric_warnings (
@@ -37,6 +38,13 @@ past_shares as (
             and run_metrics.subject = current_shares.subject
             and run_metrics.run_id < %(run_id)s
             and run_metrics.basis >= %(min_basis)s
+            and exists (
+                select 1
+                from gold.run_metrics as delivered
+                where
+                    delivered.run_id = run_metrics.run_id
+                    and delivered.metric in ('quarantine_rate', 'completeness')
+            )
         order by run_metrics.run_id desc
         limit %(window)s
     ) as past

@@ -178,6 +178,29 @@ def test_compared_pairs_by_decision_rule_and_score(store, run_phase):
     assert metric(store, 1, "decision_share") == {"AUTO_MERGE": 0.667, "REJECT": 0.333}
 
 
+def test_runs_that_took_nothing_in_do_not_say_what_is_usual(store, run_phase):
+    store.execute("insert into gold.pipeline_runs (trigger) select 'past' from generate_series(1, 30)")
+    for run_id in range(1, 21):
+        # Six days, the duplicate rate rising by 2.5 points each, and after the last many runs of a steward.
+        day = min(run_id, 6)
+        store.execute(
+            "insert into gold.run_metrics values (%s, 'duplicate_rate', 'sales', %s, 100000)",
+            (run_id, day / 40),
+        )
+        if run_id == day:
+            store.execute(
+                "insert into gold.run_metrics values (%s, 'quarantine_rate', 'sales', 0, 1000)", (run_id,)
+            )
+    store.execute(
+        "insert into gold.record_quality_totals values ('sales', '2020-01-01', 0, 0, 100000 - 4);"
+        "insert into gold.customer_composition_totals select source_bit, 1, (100000 - 4) * 33 / 40 from raw.sources "
+        "where source_system = 'sales'"
+    )
+    run_phase(METRICS, MDM_RUN_ID="21")
+    assert metric(store, 21, "duplicate_rate")["sales"] == 0.175
+    assert store.query("select metric, subject, value, usual from gold.metric_warnings") == []
+
+
 def test_a_share_far_from_its_median_is_a_warning(store, run_phase):
     store.execute("insert into gold.pipeline_runs (trigger) select 'past' from generate_series(1, 7)")
     for run_id, share in enumerate((0.90, 0.91, 0.90, 0.89, 0.90), 1):
