@@ -116,6 +116,7 @@ language plpgsql stable
 as $function$
 declare
     found_id uuid := identity.current_customer_id(customer);
+    erasure gold.erasures;
 begin
     if found_id is null then
         raise exception 'there is no customer %', coalesce(customer::text, 'null')
@@ -125,6 +126,15 @@ begin
         select from identity.customers
         where customers.global_customer_id = found_id and customers.status = 'live'
     ) then
+        select erasures.* into erasure
+        from gold.erasures
+        where erasures.global_customer_id = found_id
+        order by erasures.erasure_id desc
+        limit 1;
+        if found then
+            raise exception 'customer % was erased on % by %: %',
+                customer, erasure.erased_at::date, erasure.requested_by, erasure.reason;
+        end if;
         raise exception 'customer % is closed: its last record was withdrawn', customer;
     end if;
     if found_id <> customer then
@@ -731,10 +741,18 @@ as $function$
             closed.valid_to,
             3,
             'closed',
-            coalesce('merged into ' || closed.merged_into, 'its last record was withdrawn'),
+            coalesce(
+                'merged into ' || closed.merged_into,
+                'erased by ' || erasures.requested_by || ': ' || erasures.reason,
+                'its last record was withdrawn'
+            ),
             closed.merged_into,
             closed.closed_run_id
         from gold.dim_customers_history as closed
+        left join gold.erasures
+            on
+                closed.global_customer_id = erasures.global_customer_id
+                and closed.closed_run_id = erasures.run_id
         where
             closed.global_customer_id = customer
             and closed.valid_to is not null

@@ -1,26 +1,5 @@
 -- The right to be forgotten (GDPR, article 17): gold.erase_customer and the proof it leaves.
 
-create table if not exists gold.erasures (
-    erasure_id bigint generated always as identity primary key,
-    global_customer_id uuid not null,
-    requested_by text not null check (requested_by <> ''),
-    reason text not null check (reason <> ''),
-    run_id integer not null,
-    erased_at timestamptz not null default now(),
-    record_count integer not null,
-    row_counts jsonb not null,
-    lake_objects text[] not null,
-    still_found jsonb not null
-);
-comment on table gold.erasures is
-'One row per erasure: the proof, without a value of the person';
-comment on column gold.erasures.row_counts is
-'{table: rows removed or blanked}';
-comment on column gold.erasures.lake_objects is
-'The objects that held lines of the person at that time; gold.erasure_objects says when each was rewritten';
-comment on column gold.erasures.still_found is
-'{table.column: rows} where a value of the person still stands after the erasure; empty: nowhere. Values that other people say too are theirs as well and are not searched for';
-
 create table if not exists gold.erasure_objects (
     object_id integer primary key
     references raw.ingested_objects (object_id),

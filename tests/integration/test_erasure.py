@@ -340,6 +340,18 @@ def test_what_cannot_be_erased_is_said(loaded):
         loaded.query("select gold.erase_customer(%s, 'dpo', 'asked')", (customer,))
 
 
+def test_an_erased_customer_is_said_to_be_erased(loaded):
+    customer = customer_of(loaded, "ORD-ZQ-1")
+    loaded.query("select gold.erase_customer(%s, 'dpo', 'she asked')", (customer,))
+    ((what, story),) = loaded.query(
+        "select what, story from gold.customer_timeline(%s) order by happened_at desc limit 1", (customer,)
+    )
+    assert (what, story) == ("closed", "erased by dpo: she asked")
+    for call in ("override(%s, 'city', 'Lund', 'eva', 'x')", "merge(%s, gen_random_uuid(), 'eva', 'x')"):
+        with pytest.raises(RaiseException, match=f"customer {customer} was erased on .* by dpo: she asked"):
+            loaded.query(f"select gold.steward_{call}", (customer,))
+
+
 @pytest.mark.parametrize(
     ("text", "record_lines", "text_lines", "is_csv", "left"),
     [
