@@ -4,7 +4,8 @@
 -- attribute with both values, its level, m, u and weight, of which
 -- term_frequency is the part due to how common the value is, and the chance
 -- that they are two people of one household; with the running total (log2 odds)
--- and the match probability so far.
+-- and the match probability so far. What beats the score stands below it: what
+-- has become of the link, and decisions of stewards about both records.
 create or replace function identity.explain_pair(
     left_source text, left_record text, right_source text, right_record text
 )
@@ -196,6 +197,50 @@ begin
             ),
             null
         where pair.left_profile_key is not null
+        union all
+        select
+            101,
+            'link',
+            null,
+            null,
+            concat_ws(': ', links.status, replace(links.refused_reason, '_', ' ')),
+            null,
+            null,
+            null,
+            null
+        from identity.match_links as links
+        where
+            links.left_profile_key = pair.left_profile_key
+            and links.right_profile_key = pair.right_profile_key
+        union all
+        select distinct
+            102,
+            'decision',
+            null,
+            null,
+            format(
+                '%s, says decision %s of %s: %s',
+                one.judgement,
+                decisions.decision_id,
+                decisions.steward,
+                decisions.reason
+            ),
+            null::double precision,
+            null::double precision,
+            null::double precision,
+            null::double precision
+        from identity.active_steward_decisions as one
+        inner join identity.active_steward_decisions as other
+            on
+                one.decision_id = other.decision_id
+                and one.judgement = other.judgement
+                and (one.judgement = 'same' or one.side <> other.side)
+        inner join identity.steward_match_decisions as decisions
+            on one.decision_id = decisions.decision_id
+        where
+            one.record_key = left_key
+            and other.record_key = right_key
+            and left_key <> right_key
     ),
 
     summed as (
@@ -206,7 +251,7 @@ begin
     )
 
     select
-        row_number() over (order by summed.place)::integer,
+        row_number() over (order by summed.place, summed.level)::integer,
         summed.attribute,
         summed.left_value,
         summed.right_value,
@@ -233,8 +278,8 @@ begin
                     )::double precision
         end
     from summed
-    order by summed.place;
+    order by summed.place, summed.level;
 end
 $function$;
 comment on function identity.explain_pair is
-'Why two records are, or are not, taken for one person: a row per step of their score';
+'Why two records are, or are not, taken for one person: a row per step of their score, then what has become of their link, and the decisions in force about both';

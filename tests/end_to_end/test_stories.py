@@ -183,6 +183,31 @@ def test_what_a_steward_calls_different_stays_apart_also_through_a_third(pipelin
     assert "steward_different" in {reason for _, reason in pipeline.links().values()}
 
 
+def test_what_beats_the_score_is_explained_with_it(pipeline):
+    twins = {"email": "the.holms@example.org", "phone": "+1 212 736 5004", "postal_code": "10001"}
+    told(
+        pipeline,
+        record("shop:1", name="Astrid Holm", **twins),
+        record("shop:2", name="Astrid B. Holm", **twins),
+        record("crm:1", name="Yuki Tanabe"),
+    )
+    explained = (
+        "select attribute, level from identity.explain_pair('shop', '1', %s, %s) "
+        "where attribute in ('link', 'decision') order by step"
+    )
+    assert pipeline.query(explained, "shop", "2") == [("link", "standing")]
+    pipeline.value("gold.steward_reject('shop', '1', 'shop', '2', 'eva', 'mother and daughter')")
+    pipeline.value("gold.steward_confirm('shop', '1', 'crm', '1', 'otto', 'a pen name')")
+    told(pipeline)
+    assert pipeline.query(explained, "shop", "2") == [
+        ("link", "refused: steward different"),
+        ("decision", "different, says decision 1 of eva: mother and daughter"),
+    ]
+    assert pipeline.query(explained, "crm", "1") == [
+        ("decision", "same, says decision 2 of otto: a pen name")
+    ]  # fmt: skip
+
+
 def test_a_steward_takes_equal_records_apart(pipeline):
     same = {"name": "Astrid Holm", "email": "the.holms@example.org"}
     told(pipeline, record("shop:1", **same), record("shop:2", **same), record("shop:3", **same))
