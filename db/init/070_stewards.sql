@@ -557,6 +557,12 @@ begin
             if given !~ '[[:alpha:]]' then
                 raise exception '% is no valid %: it has no letter', quote_literal(value), attribute;
             end if;
+            if trim(regexp_replace(lower(given), '[^[:alnum:] ]+', '', 'g')) in (
+                'na', 'none', 'null', 'nil', 'unknown', 'not available', 'tbd', 'test', 'xxx'
+            ) then
+                raise exception '% is no valid %: it is a word for nothing', quote_literal(value), attribute
+                    using hint = 'An override can only be another value; without one the sources count.';
+            end if;
     end case;
     return given;
 end
