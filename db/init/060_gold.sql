@@ -545,12 +545,32 @@ create table if not exists gold.event_consumers (
 comment on table gold.event_consumers is
 'One row per consumer of the events: the last event_seq it has acknowledged';
 
+-- An error for a consumer without a name: it would read from the start for ever.
+create or replace function gold.check_consumer(consumer text)
+returns void
+language plpgsql immutable
+as $function$
+begin
+    if coalesce(trim(consumer), '') = '' then
+        raise exception 'a consumer needs a name';
+    end if;
+end
+$function$;
+
 -- The next events for a consumer, after the last one it acknowledged. Reading does not
 -- move the position: what was not acknowledged comes again.
 create or replace function gold.read_events(consumer text, max_events integer default 1000)
 returns setof gold.customer_change_events
-language sql stable
+language plpgsql stable
 as $function$
+#variable_conflict use_column
+begin
+    perform gold.check_consumer(read_events.consumer);
+    if max_events is null or max_events < 0 then
+        raise exception 'max_events says how many events at most, not %', coalesce(max_events::text, 'null')
+            using hint = 'Leave it out for the next 1000.';
+    end if;
+    return query
     select events.*
     from gold.customer_change_events as events
     where events.event_seq > coalesce((
@@ -559,7 +579,8 @@ as $function$
         where consumers.consumer = read_events.consumer
     ), 0)
     order by events.event_seq
-    limit greatest(max_events, 0)
+    limit max_events;
+end
 $function$;
 
 -- A consumer has worked off all events up to and including event_seq.
@@ -572,12 +593,13 @@ declare
     last_seq bigint := (select max(changes.event_seq) from gold.customer_changes as changes);
     position_now bigint;
 begin
-    if coalesce(acknowledge_events.consumer, '') = '' then
-        raise exception 'a consumer needs a name';
+    perform gold.check_consumer(acknowledge_events.consumer);
+    if acknowledge_events.event_seq is null or acknowledge_events.event_seq < 0 then
+        raise exception 'an event has a number from 1, and not %',
+            coalesce(acknowledge_events.event_seq::text, 'null')
+            using hint = '0 says that none is worked off yet.';
     end if;
-    if acknowledge_events.event_seq is null
-        or acknowledge_events.event_seq > coalesce(last_seq, 0)
-    then
+    if acknowledge_events.event_seq > coalesce(last_seq, 0) then
         raise exception 'there is no event % yet', acknowledge_events.event_seq
             using hint = format('The last one is %s.', coalesce(last_seq, 0));
     end if;

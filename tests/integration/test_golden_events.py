@@ -156,6 +156,23 @@ def test_a_consumer_reads_on_from_what_it_acknowledged(resolved):
             resolved.database.execute("select gold.acknowledge_events('crm', %s)", (wrong,))
 
 
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ("read_events(null)", "a consumer needs a name"),
+        ("read_events(' ')", "a consumer needs a name"),
+        ("read_events('crm', null)", "how many events at most, not null"),
+        ("read_events('crm', -1)", "how many events at most, not -1"),
+        ("acknowledge_events('crm', -1)", "a number from 1, and not -1"),
+        ("acknowledge_events('crm', null)", "a number from 1, and not null"),
+        ("acknowledge_events(' ', 0)", "a consumer needs a name"),
+    ],
+)
+def test_a_wrong_call_for_events_says_what_is_wrong(resolved, call, says):
+    with pytest.raises(psycopg2.errors.RaiseException, match=says):
+        resolved.database.query(f"select gold.{call}")
+
+
 def test_a_rollback_leaves_no_gap_and_no_number_becomes_visible_out_of_order(database):
     with database.connect() as one, one.cursor() as first:
         first.execute("select gold.lock_last_event_seq()")
