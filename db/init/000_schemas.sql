@@ -69,14 +69,14 @@ create table if not exists gold.indexes_to_build (
 comment on table gold.indexes_to_build is
 'One row per index that the first load of a table has left to be built beside later phases';
 
--- The key of a source record everywhere below raw: the same whatever the
--- order of loading, so that ties broken by it are broken the same way.
 create or replace function identity.record_key(
     source_system text, record_id text
 )
 returns bigint
 language sql immutable strict parallel safe
 return hashtextextended(source_system || chr(31) || record_id, 0);
+comment on function identity.record_key is
+'The key of a source record everywhere below raw: the same whatever the order of loading, so that ties broken by it are broken the same way';
 
 -- Whether something that is a view today still stands as the table it once was.
 create or replace function identity.is_still_table(table_name text)

@@ -255,7 +255,6 @@ comment on table identity.applied_decisions is
 
 drop function if exists identity.founded_customer_id(bigint, integer);
 
--- The id that now stands for any id that ever existed; null for an unknown one.
 create or replace function identity.current_customer_id(any_customer_id uuid)
 returns uuid
 language sql stable strict parallel safe
@@ -279,3 +278,5 @@ as $function$
     from trail
     where trail.merged_into is null
 $function$;
+comment on function identity.current_customer_id is
+'The id that now stands for any id that ever existed; null for an unknown one';

@@ -284,6 +284,12 @@ create table if not exists gold.dim_customers_history (
 );
 comment on table gold.dim_customers_history is
 'One row per customer and version (SCD2): what the golden record was from valid_from until valid_to';
+comment on column gold.dim_customers_history.run_id is
+'The run that opened the version';
+comment on column gold.dim_customers_history.closed_run_id is
+'The run that closed it; null for a current one';
+comment on column gold.dim_customers_history.valid_to is
+'The moment from which it no longer holds; null for a current one';
 comment on column gold.dim_customers_history.previous_valid_to is
 'valid_to of the version before. Key, checks and triggers make the versions of a customer one chain in which each begins after the end of the one before: they cannot overlap, and only the last can be open. An exclusion constraint says the same at five times the cost of loading';
 -- A foreign key said it once, and wanted a second index of nearly the columns of the primary key.
@@ -354,7 +360,6 @@ select identity.index_run_id('gold.dim_customers_history');
 create index if not exists dim_customers_history_closed_run_id
 on gold.dim_customers_history (closed_run_id) where closed_run_id is not null;
 
--- dim_customers as it was at a moment.
 create or replace function gold.customers_as_of(moment timestamptz)
 returns setof gold.dim_customers
 language sql stable parallel safe
@@ -381,6 +386,8 @@ as $function$
         history.valid_from <= moment
         and (history.valid_to is null or history.valid_to > moment)
 $function$;
+comment on function gold.customers_as_of is
+'dim_customers as it was at a moment';
 
 -- Events ---------------------------------------------------------------------
 
@@ -510,7 +517,6 @@ begin
 end
 $function$;
 
--- dim_customers, rebuilt from the events alone.
 create or replace function gold.replay_events()
 returns setof gold.dim_customers
 language sql stable
@@ -536,6 +542,8 @@ as $function$
     ) as replayed
     where last_events.change_type in ('INSERT', 'SPLIT', 'UPDATE')
 $function$;
+comment on function gold.replay_events is
+'dim_customers, rebuilt from the events alone';
 
 create table if not exists gold.event_consumers (
     consumer text primary key check (consumer <> ''),
@@ -557,8 +565,6 @@ begin
 end
 $function$;
 
--- The next events for a consumer, after the last one it acknowledged. Reading does not
--- move the position: what was not acknowledged comes again.
 create or replace function gold.read_events(consumer text, max_events integer default 1000)
 returns setof gold.customer_change_events
 language plpgsql stable
@@ -582,8 +588,9 @@ begin
     limit max_events;
 end
 $function$;
+comment on function gold.read_events is
+'The next events for a consumer, after the last one it acknowledged. Reading does not move the position: what was not acknowledged comes again';
 
--- A consumer has worked off all events up to and including event_seq.
 create or replace function gold.acknowledge_events(consumer text, event_seq bigint)
 returns void
 language plpgsql
@@ -617,6 +624,8 @@ begin
     end if;
 end
 $function$;
+comment on function gold.acknowledge_events is
+'A consumer has worked off all events up to and including event_seq';
 
 -- Erasures happen in 090_erasure.sql; what tells the story of a customer knows of them.
 create table if not exists gold.erasures (

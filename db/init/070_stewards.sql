@@ -346,7 +346,6 @@ begin
 end
 $function$;
 
--- These two records are one customer, whatever the scores say. Returns the decision's number.
 create or replace function gold.steward_confirm(
     source_a text,
     record_a text,
@@ -374,8 +373,9 @@ begin
     );
 end
 $function$;
+comment on function gold.steward_confirm is
+'These two records are one customer, whatever the scores say. Returns the decision''s number';
 
--- These two records are different customers, also when a third one would chain them.
 create or replace function gold.steward_reject(
     source_a text,
     record_a text,
@@ -403,8 +403,9 @@ begin
     );
 end
 $function$;
+comment on function gold.steward_reject is
+'These two records are different customers, also when a third one would chain them';
 
--- These two customers are one: all records they have now belong together.
 create or replace function gold.steward_merge(
     customer_a uuid,
     customer_b uuid,
@@ -436,9 +437,9 @@ begin
     );
 end
 $function$;
+comment on function gold.steward_merge is
+'These two customers are one: all records they have now belong together';
 
--- These records ('source:record_id') are not this customer but one of their own:
--- they stay together, and apart from the records that remain.
 create or replace function gold.steward_split(
     customer uuid,
     records text[],
@@ -495,10 +496,11 @@ begin
     );
 end
 $function$;
+comment on function gold.steward_split is
+'These records (''source:record_id'') are not this customer but one of their own: they stay together, and apart from the records that remain';
 
 -- Overrides --------------------------------------------------------------------
 
--- A value as the pipeline would write it; an error where it would not take it.
 create or replace function gold.checked_value(attribute gold.canonical_attribute, value text)
 returns text
 language plpgsql stable
@@ -567,10 +569,9 @@ begin
     return given;
 end
 $function$;
+comment on function gold.checked_value is
+'A value as the pipeline would write it; an error where it would not take it';
 
--- This is the value of the customer's attribute, whatever the sources say. An earlier
--- override of the same attribute, made for the same id, is withdrawn by it, unless it
--- lasts longer: then it counts again when this one has ended.
 create or replace function gold.steward_override(
     customer uuid,
     attribute text,
@@ -634,8 +635,9 @@ begin
     return new_id;
 end
 $function$;
+comment on function gold.steward_override is
+'This is the value of the customer''s attribute, whatever the sources say. An earlier override of the same attribute, made for the same id, is withdrawn by it, unless it lasts longer: then it counts again when this one has ended';
 
--- A decision, override or acknowledgement, by its number, no longer holds.
 create or replace function gold.steward_withdraw(decision bigint, steward text, reason text)
 returns void
 language plpgsql
@@ -691,11 +693,11 @@ begin
             'select acknowledgement_id, item, steward from gold.steward_acknowledgements; list them.';
 end
 $function$;
+comment on function gold.steward_withdraw is
+'A decision, override or acknowledgement, by its number, no longer holds';
 
 -- The story of one customer --------------------------------------------------------
 
--- One row per thing that happened to a customer, in order: versions, merges, splits,
--- decisions about its records, overrides. Any id that ever existed will do.
 create or replace function gold.customer_timeline(customer uuid)
 returns table (
     happened_at timestamptz,
@@ -873,3 +875,5 @@ as $function$
     ) as told
     order by told.happened_at, told.turn, told.what, told.story
 $function$;
+comment on function gold.customer_timeline is
+'One row per thing that happened to a customer, in order: versions, merges, splits, decisions about its records, overrides. Any id that ever existed will do';

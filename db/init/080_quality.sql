@@ -363,8 +363,6 @@ begin
 end
 $migration$;
 
--- Leave an item of the review queue as it is. It comes back after valid_until;
--- a conflict or a large customer also when its number of values has changed.
 drop function if exists gold.steward_acknowledge(text, text, text, timestamptz);
 create or replace function gold.steward_acknowledge(
     item text,
@@ -394,8 +392,9 @@ begin
     return new_id;
 end
 $function$;
+comment on function gold.steward_acknowledge is
+'Leave an item of the review queue as it is. It comes back after valid_until; a conflict or a large customer also when its number of values has changed';
 
--- How many items of a kind the review queue shows at most; null: all there are.
 create or replace function gold.review_queue_limit(kind text)
 returns integer
 language sql immutable parallel safe
@@ -406,6 +405,8 @@ return case kind
     when 'large_customer' then 50
     when 'shared_value' then 50
 end;
+comment on function gold.review_queue_limit is
+'How many items of a kind the review queue shows at most; null: all there are';
 
 -- By which records a link between two profiles is shown, where their customers
 -- are two: the first of each. Found by min(): with `order by ... limit 1` the
@@ -1251,3 +1252,19 @@ where items.item not in (select acknowledged.item from acknowledged)
 order by items.priority, items.rank desc, items.item;
 comment on view gold.steward_review_queue is
 'One row per thing to decide, the most pressing first: what it is, the values side by side, why, since when, and the exact call that settles it. At most 200 flagged pairs, 100 refused links, 100 conflicts, 50 large customers and 50 shared values (gold.review_queue_limit): others come up as these are settled';
+comment on column gold.steward_review_queue.priority is
+'1 to 5, the lower the more pressing: overrides that collide or end soon, conflicts and large customers, flagged pairs, refused links, shared values';
+comment on column gold.steward_review_queue.global_customer_id is
+'The customer it is about; of a pair, that of left_record; null for a shared value';
+comment on column gold.steward_review_queue.other_customer_id is
+'The customer of right_record';
+comment on column gold.steward_review_queue.side_by_side is
+'{attribute: [values against each other]}; of a pair the left value first';
+comment on column gold.steward_review_queue.explanation is
+'Why a steward is asked: how the two compare, who says what';
+comment on column gold.steward_review_queue.settle_call is
+'The call that does what is asked about; put your name and reason in';
+comment on column gold.steward_review_queue.other_call is
+'The call that says the opposite, or shows more';
+comment on column gold.steward_review_queue.item is
+'Its name, for gold.steward_acknowledge';

@@ -152,7 +152,6 @@ as $function$
     )
 $function$;
 
--- Where values stand in the four schemas: one row per column that holds one.
 create or replace function gold.find_values(search_values text[])
 returns table (table_name text, column_name text, row_count bigint)
 language plpgsql stable
@@ -192,6 +191,8 @@ begin
     end loop;
 end
 $function$;
+comment on function gold.find_values is
+'Where values stand in the four schemas: one row per column that holds one';
 
 -- Add to the temporary erased_values what the records in erased_members say or
 -- ever said: cleaned, as delivered, and what was kept out as invalid.

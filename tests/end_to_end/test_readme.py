@@ -164,6 +164,17 @@ def test_what_it_says_of_the_database_is_there(demo):
     assert sorted(name for name in names - files - known if not name.endswith("_")) == []
 
 
+def test_every_function_it_names_says_in_psql_what_it_does(database):
+    names = set(re.findall(r"\b((?:raw|staging|identity|gold)\.[a-z_]+)\(", README))
+    described = dict(
+        database.query(
+            "select pronamespace::regnamespace || '.' || proname, obj_description(oid, 'pg_proc') from pg_proc"
+        )
+    )
+    assert len(names) > 12
+    assert [name for name in sorted(names) if not described[name]] == []
+
+
 def test_its_queries_run_and_find_something(demo):
     """In psql, as a reader types them: the ten queries, the rules of survivorship, the check of law 5."""
     queries = section("Ten queries")
