@@ -674,7 +674,7 @@ open_links as (
             pairs.match_weight desc,
             pairs.left_profile_key asc,
             pairs.right_profile_key asc
-        limit 5 * gold.review_queue_limit('flagged_pair')
+        limit 10 * gold.review_queue_limit('flagged_pair')
     )
     union all
     (
@@ -693,7 +693,15 @@ open_links as (
                 links.left_profile_key, links.right_profile_key
             ) as sides
         where
-            ('refused', sides.left_customer_id, sides.right_customer_id)
+            -- Compared anew, it may be no link any more, though phase 6 is yet to come.
+            (
+                select match_links.status
+                from identity.match_links
+                where
+                    match_links.left_profile_key = links.left_profile_key
+                    and match_links.right_profile_key = links.right_profile_key
+            ) = 'refused'
+            and ('refused', sides.left_customer_id, sides.right_customer_id)
             not in (
                 select
                     settled_pairs.status,
@@ -705,7 +713,7 @@ open_links as (
             links.match_weight desc,
             links.left_profile_key asc,
             links.right_profile_key asc
-        limit 5 * gold.review_queue_limit('refused_link')
+        limit 10 * gold.review_queue_limit('refused_link')
     )
 ),
 
