@@ -545,6 +545,41 @@ begin
 end
 $function$;
 
+-- Whether a run was left before its end: delivered records wait that no customer
+-- has yet, or that one has as they were before. Whose they are is not known.
+create or replace function gold.records_wait()
+returns boolean
+language sql stable
+as $function$
+    select
+        identity.has_newer_rows(
+            'staging.identity_inputs',
+            coalesce(
+                (
+                    select watermarks.run_id
+                    from identity.ingestion_watermarks as watermarks
+                    where
+                        watermarks.phase = 'run_identity_resolution'
+                        and watermarks.upstream = 'staging.identity_inputs'
+                ),
+                0
+            )
+        )
+        or exists (
+            select 1
+            from raw.ingested_objects as objects
+            inner join raw.sources
+                on objects.source_system = sources.source_system
+            left join identity.ingestion_watermarks as watermarks
+                on
+                    watermarks.phase = 'run_staging'
+                    and watermarks.upstream = 'raw.' || sources.raw_table
+            where
+                objects.row_count > 0
+                and objects.run_id > coalesce(watermarks.run_id, 0)
+        )
+$function$;
+
 -- Remove a customer's data from every schema, for ever.
 -- 1. Gather the records (those withdrawn at their source too) and the values.
 -- 2. Remove the rows that are about the person alone; where the structure must
@@ -590,6 +625,10 @@ begin
     if not pg_try_advisory_xact_lock(x'4d444d'::integer, 0) then
         raise exception 'a run is at work on this database'
             using hint = 'Wait until it has ended, then ask again.';
+    end if;
+    if gold.records_wait() then
+        raise exception 'records wait that are not resolved: some may be of customer %', customer
+            using hint = 'Run ./run_mdm_pipeline.sh --no-producers, then ask again.';
     end if;
     insert into gold.pipeline_runs (trigger, status, finished_at)
     values ('erasure', 'done', now())

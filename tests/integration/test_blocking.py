@@ -143,6 +143,7 @@ def test_an_erased_person_waits_for_no_comparison(blocked):
     pipeline.run()
     found = blocked(record("shop:3", name="Carin Zawadzki", **phone))
     assert [pair for pair, _ in found] == ["1 3", "2 3"]
+    pipeline.run("6", "6")
     pipeline.value(
         "gold.erase_customer(global_customer_id, 'data protection officer', 'asked for by letter') "
         "from identity.customer_identity_map where record_id = '1'"

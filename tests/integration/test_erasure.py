@@ -523,6 +523,20 @@ def test_a_file_that_is_put_back_after_it_was_rewritten_is_rewritten_again(shop,
     assert shop.pipeline.customers() == {frozenset({"shop:2"})}
 
 
+@pytest.mark.parametrize("last", ["2", "3", "5"])
+def test_nobody_is_erased_while_a_run_is_not_at_its_end(shop, last):
+    """What waits may be the person's, and would come back."""
+    shop.take_in(ERIN, FRANK)
+    put(shop.lake, "shop/dt=2026-01-02/hr=00/erin.jsonl", json.dumps(ERIN | {"id": "4"}))
+    shop.pipeline.run("2", last)
+    with pytest.raises(RaiseException, match="records wait that are not resolved"):
+        shop.erase("shop:1")
+    shop.pipeline.run()
+    assert shop.erase("shop:1") == {}
+    shop.pipeline.run()
+    assert shop.pipeline.customers() == {frozenset({"shop:2"})}
+
+
 def test_an_object_that_brings_an_erased_record_loses_it_with_the_next_erasure_too(shop):
     shop.take_in(ERIN)
     shop.erase("shop:1")

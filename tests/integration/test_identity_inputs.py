@@ -131,6 +131,7 @@ def test_an_erased_record_is_taken_out_of_the_profile_it_counted_in(pipelines):
     pipeline.run()
     pipeline.deliver(record("shop:1", "2026-01-02", name="Astrid Berg"))
     pipeline.run("2", "3")
+    pipeline.run("6", "6")
     (customer,) = pipeline.query(
         "select global_customer_id from identity.customer_identity_map where record_id = '1'"
     )[0]
