@@ -5,6 +5,7 @@ transaction: it takes the upstream rows of runs after its own mark, writes its o
 number, moves the mark and leaves its receipt; then it commits. Killed before that, nothing has happened.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,14 +19,20 @@ from psycopg2.extras import Json
 from psycopg2.sql import SQL, Identifier
 
 from db.errors import Busy
-from db.postgres import connect, run_file, table_identifier
+from db.postgres import connect, explained, opened, run_file, strangers_with_locks, table_identifier
 from db.settings import settings
 
 HERE = Path(__file__).resolve().parent
-# One lock for the pipeline: pg_try_advisory_lock(namespace, 0 = a phase at work).
+# The locks of the pipeline: pg_try_advisory_lock(namespace, 0 = a phase at work, 1 = the schema is being applied,
+# 2 = a run at work).
 LOCK_NAMESPACE = 0x4D444D
-# Seconds to wait for it: what a killed process had, PostgreSQL gives back a second later.
+TRY_PHASE = "select pg_try_advisory_xact_lock(%s, 0)"
+TRY_RUN = "select pg_try_advisory_lock(%s, 2)"
+# Seconds to wait for one: what a killed process had, PostgreSQL gives back a second later; an erasure takes longer.
 PATIENCE = 3
+PATIENCE_WITH_STRANGERS = 60
+# Holds the lock of a run, in the process that has opened it.
+_holder: Connection | None = None
 _joined_run = 0
 _on_work: Callable[[], object] | None = None
 
@@ -165,14 +172,25 @@ def _count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _lock(cursor: Cursor) -> None:
-    last_try = time.monotonic() + PATIENCE
+def _lock(cursor: Cursor, try_once: str = TRY_PHASE) -> None:
+    started = time.monotonic()
     while True:
-        cursor.execute("select pg_try_advisory_xact_lock(%s, 0)", (LOCK_NAMESPACE,))
+        cursor.execute(try_once, (LOCK_NAMESPACE,))
         if cursor.fetchone()[0]:
             return
-        if time.monotonic() > last_try:
-            raise Busy("Another run is at work on this database. Wait until it has ended, then run again.")
+        waited = time.monotonic() - started
+        if waited > PATIENCE:
+            strangers = strangers_with_locks(cursor, LOCK_NAMESPACE)
+            if not strangers:
+                raise Busy(
+                    "Another run is at work on this database. Wait until it has ended, then run again."
+                )
+            if waited > PATIENCE_WITH_STRANGERS:
+                (pid, name), *_ = strangers
+                raise Busy(
+                    f"A session holds the pipeline's lock, as an erasure does: {name}. Commit what it does, or end it "
+                    f"(select pg_terminate_backend({pid})), then run again."
+                )
         time.sleep(0.1)
 
 
@@ -220,6 +238,38 @@ def join_run(run_id: int, on_work: Callable[[], object] | None = None) -> None:
     has something to do."""
     global _joined_run, _on_work
     _joined_run, _on_work = run_id, on_work
+
+
+def hold_run() -> None:
+    """Hold the lock of a run, between its phases too, until let_go_of_run or the end of this process.
+
+    Raises Busy when another run, or an erasure, is at work on this database.
+    """
+    global _holder
+    with explained():
+        _holder = opened()
+        with _holder.cursor() as cursor:
+            _lock(cursor, TRY_RUN)
+        _holder.commit()
+
+
+def let_go_of_run() -> None:
+    """Let go of the lock of a run, if this process holds one."""
+    global _holder
+    if _holder:
+        _holder.close()
+    _holder = None
+
+
+def _hold_nothing_in_fork() -> None:
+    # A connection that is open in a fork keeps its lock after the death of its owner.
+    if _holder and not _holder.closed:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, _holder.fileno())
+        os.close(nothing)
+
+
+os.register_at_fork(after_in_child=_hold_nothing_in_fork)
 
 
 def open_run(trigger: str = "pipeline") -> int:

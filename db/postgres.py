@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
+HERE = Path(__file__).resolve().parent
+# What the sessions of the pipeline are called.
+APPLICATION = "mdm"
 # COPY goes in pieces of so many bytes, and is encoded in pieces of so many rows.
 COPY_BYTES = 1 << 20
 COPY_ROWS = 1 << 13
@@ -37,6 +40,8 @@ SESSION = {
     "standard_conforming_strings": "on",
     "default_transaction_read_only": "off",
     "statement_timeout": "0",
+    # One holds the lock of a run, and does nothing else.
+    "idle_session_timeout": "0",
 }
 # Connections that are kept for the next who asks, while nobody has them. A fork has none unless it takes them over.
 _kept: list[Connection] = []
@@ -54,7 +59,7 @@ def connect() -> Iterator[Connection]:
     """
     with explained():
         kept = _take_kept()
-        connection = kept or _opened()
+        connection = kept or opened()
         try:
             yield connection
             connection.commit()
@@ -77,7 +82,7 @@ def keep_connections(count: int) -> None:
     """
     for _ in range(count):
         with explained():
-            connection = _opened()
+            connection = opened()
         with connection.cursor() as cursor:
             cursor.execute(
                 "select (select ssl from pg_stat_ssl where pid = pg_backend_pid()) "
@@ -123,7 +128,8 @@ def _take_kept() -> Connection | None:
     return connection
 
 
-def _opened() -> Connection:
+def opened() -> Connection:
+    """A connection with the settings of SESSION, for who closes it."""
     return psycopg2.connect(
         user=settings.postgres_user,
         password=settings.postgres_password,
@@ -131,7 +137,7 @@ def _opened() -> Connection:
         port=settings.postgres_port,
         dbname=settings.postgres_db,
         connect_timeout=5,
-        application_name="mdm",
+        application_name=APPLICATION,
         client_encoding="UTF8",
         options=" ".join(f"-c {name}={value}" for name, value in SESSION.items()),
     )
@@ -178,6 +184,23 @@ def run_file(cursor: Cursor, path: Path, parameters: dict[str, object] | None = 
     """Run a .sql file; `%(name)s` in it are parameters. Returns the row count of its last statement."""
     cursor.execute(path.read_text(encoding="utf-8"), parameters)
     return max(cursor.rowcount, 0)
+
+
+def strangers_with_locks(cursor: Cursor, namespace: int | None = None) -> list[tuple[int, str]]:
+    """Sessions that are not the pipeline's and hold a lock in this database: their numbers, and how to call them.
+
+    namespace: of advisory locks; None: a lock of a table.
+    """
+    # What a transaction has once read of sessions it would read again.
+    cursor.execute("select pg_stat_clear_snapshot()")
+    run_file(cursor, HERE / "strangers_with_locks.sql", {"application": APPLICATION, "namespace": namespace})
+    return [
+        (
+            pid,
+            f"process {pid} ({name or 'a program without a name'}{since and f', since {since:%F %T} UTC' or ''})",
+        )
+        for pid, name, since in cursor.fetchall()
+    ]
 
 
 def table_identifier(name: str) -> Identifier:

@@ -25,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from db.errors import NOBODY_READS, run_script
-from db.phase import close_run, join_run, open_run
+from db.phase import close_run, hold_run, join_run, let_go_of_run, open_run
 from db.postgres import drop_connections, keep_connections, kept_connections, take_over
 from db.settings import flags_given, settings
 
@@ -230,6 +230,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for place, (number, title, command) in enumerate(steps):
             if number and not run_id:
+                hold_run()
                 keep_connections(CONNECTIONS)
                 run_id = open_run()
             working = ahead.next(command)
@@ -250,6 +251,7 @@ def main(argv: list[str] | None = None) -> int:
                     if code := working.end():
                         return failed("", working.script, code)
                 close_run(run_id, "done")
+                let_go_of_run()
                 run_id = 0
     finally:
         ahead.dismiss()
@@ -258,6 +260,7 @@ def main(argv: list[str] | None = None) -> int:
         drop_connections()
         if run_id:
             close_run(run_id, "failed")
+        let_go_of_run()
     return 0
 
 

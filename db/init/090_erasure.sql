@@ -622,7 +622,11 @@ begin
     ) then
         raise exception 'customer % has been erased already', customer;
     end if;
-    if not pg_try_advisory_xact_lock(x'4d444d'::integer, 0) then
+    -- Between two of its phases a run is at work as well.
+    if
+        not pg_try_advisory_xact_lock(x'4d444d'::integer, 2)
+        or not pg_try_advisory_xact_lock(x'4d444d'::integer, 0)
+    then
         raise exception 'a run is at work on this database'
             using hint = 'Wait until it has ended, then ask again.';
     end if;

@@ -124,12 +124,12 @@ def test_another_fork_has_it_only_if_it_takes_it_over(kept, takes_over):
 
 
 def test_an_encrypted_one_is_not_kept(database, monkeypatch):
-    connection = postgres._opened()
+    connection = postgres.opened()
     connection.cursor().execute(
         "create temp view pg_stat_ssl as select pg_backend_pid() as pid, true as ssl; "
         "set search_path = pg_temp, pg_catalog"
     )
-    monkeypatch.setattr(postgres, "_opened", lambda: connection)
+    monkeypatch.setattr(postgres, "opened", lambda: connection)
     keep_connections(2)
     assert connection.closed
     assert not kept_connections()

@@ -189,7 +189,7 @@ def test_a_second_one_at_work_is_told_to_wait(database, lake, run_phase):
     lake.put("sales/a.jsonl", orders("A"))
     run_phase(SCRIPT)
     with database.connect() as connection, connection.cursor() as cursor:
-        cursor.execute("select pg_advisory_xact_lock(%s, 0)", (0x4D444D,))
+        cursor.execute("set application_name = 'mdm'; select pg_advisory_xact_lock(%s, 0)", (0x4D444D,))
         ended = run_phase(SCRIPT, check=False)
     assert ended.returncode == 1 and "Another run is at work" in ended.stderr
 
