@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from struct import unpack_from
@@ -32,6 +32,9 @@ COPY_BYTES = 1 << 20
 COPY_ROWS = 1 << 13
 # How PostgreSQL writes a timestamptz.
 TIMESTAMP = "%Y-%m-%d %H:%M:%S%.f%#z"
+# How long a statement waits for what another session has locked; a run of a transaction that someone left open for ever
+# would wait as long.
+LOCK_TIMEOUT = "10min"
 # What the role, the database or the server may have set otherwise.
 SESSION = {
     "timezone": "UTC",
@@ -40,6 +43,7 @@ SESSION = {
     "standard_conforming_strings": "on",
     "default_transaction_read_only": "off",
     "statement_timeout": "0",
+    "lock_timeout": LOCK_TIMEOUT,
     # One holds the lock of a run, and does nothing else.
     "idle_session_timeout": "0",
 }
@@ -154,6 +158,12 @@ def explained() -> Iterator[None]:
             f"PostgreSQL at {where} ran out of room: {_first_line(error)}. Nothing of this phase was kept; "
             "free some space and run again."
         ) from error
+    except psycopg2.errors.LockNotAvailable as error:
+        raise MdmError(
+            f"PostgreSQL at {where} has waited {LOCK_TIMEOUT} for what another session has locked"
+            f"{_who_locks()} Nothing of this phase was kept; let that session commit, or end it "
+            "(select pg_terminate_backend(PROCESS)), and run again."
+        ) from error
     except psycopg2.OperationalError as error:
         text = _first_line(error)
         if "password authentication failed" in text or "no password supplied" in text:
@@ -174,6 +184,19 @@ def explained() -> Iterator[None]:
             f"PostgreSQL does not answer at {where} ({text}). Start it with ./run_mdm_pipeline.sh up, "
             "or mend POSTGRES_HOST and POSTGRES_PORT."
         ) from error
+
+
+def _who_locks() -> str:
+    """The rest of a sentence that says which sessions may be in the way."""
+    strangers = []
+    with suppress(psycopg2.Error), closing(opened()) as connection, connection.cursor() as cursor:
+        strangers = [name for _, name in strangers_with_locks(cursor)]
+    if strangers:
+        return f": {', or '.join(strangers)}."
+    return (
+        ". Find it: select pid, application_name, xact_start from pg_stat_activity "
+        "where state like 'idle in transaction%'."
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -88,7 +88,8 @@ def unite(work: Phase) -> None:
             gone = departures.filter(pl.col("profile_key").is_between(*part))
             write_changes(work, profile_changes(pl.concat(arrived), gone), is_first)
     work.refresh_statistics(PROFILES)
-    work.cursor.execute("truncate staging.replaced_versions")
+    # They are few; truncated, they would have to wait for who reads them, as a dump does for long.
+    work.cursor.execute("delete from staging.replaced_versions")
 
 
 def count_changed(work: Phase, table: str, mark: int) -> int:

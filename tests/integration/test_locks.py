@@ -9,10 +9,12 @@ import threading
 import pytest
 from psycopg2.errors import RaiseException
 
-from db import phase, run_phases
-from db.errors import Busy
+from db import phase, postgres, run_phases
+from db.errors import Busy, MdmError
 from db.phase import LOCK_NAMESPACE, hold_run, let_go_of_run
+from db.postgres import connect
 from db.settings import PROJECT
+from tests.pipeline import record
 
 
 @pytest.fixture
@@ -106,3 +108,30 @@ def test_an_erasure_is_waited_for_and_one_left_open_is_named(database, customer,
         threading.Timer(0.3, connection.commit).start()
         hold_run()
         let_go_of_run()
+
+
+def test_a_transaction_left_open_is_named_and_not_waited_for_for_ever(database, monkeypatch):
+    monkeypatch.setitem(postgres.SESSION, "lock_timeout", "100ms")
+    with database.connect() as left_open, left_open.cursor() as cursor:
+        cursor.execute("set application_name = 'psql'; select from staging.candidate_lists")
+        named = rf"process {left_open.info.backend_pid} \(psql, since .*\)\. .*run again"
+        with pytest.raises(MdmError, match=named), connect() as connection:
+            connection.cursor().execute("truncate staging.candidate_lists")
+
+
+def test_a_lock_of_nobody_in_sight_is_looked_for_by_a_query(database, monkeypatch):
+    monkeypatch.setitem(postgres.SESSION, "lock_timeout", "100ms")
+    with connect() as holder:
+        holder.cursor().execute("lock table staging.candidate_lists")
+        with pytest.raises(MdmError, match="state like 'idle in transaction%'"), connect() as connection:
+            connection.cursor().execute("truncate staging.candidate_lists")
+
+
+def test_who_reads_replaced_versions_does_not_stop_phase_4(pipelines, monkeypatch):
+    monkeypatch.setitem(postgres.SESSION, "lock_timeout", "100ms")
+    pipeline = pipelines()
+    pipeline.deliver(record("shop:1", name="Astrid Holm"))
+    with pipeline.database.connect() as dump:
+        dump.cursor().execute("select from staging.replaced_versions")
+        pipeline.run("2", "4")
+    assert pipeline.value("select count(*) from staging.match_profiles") == 1
