@@ -43,6 +43,16 @@ from db.settings import Settings
 ACCOUNT = "mdm_stores"
 # How long a server may take to answer (PostgreSQL recovers first after a crash) and to stop, in seconds.
 PATIENCE = 120
+# What PostgreSQL, or the system for it, says while it comes or goes.
+COMES_OR_GOES = (
+    "starting up",
+    "not yet accepting connections",
+    "in recovery mode",
+    "shutting down",
+    "closed the connection",
+    "terminating connection",
+    "Connection refused",
+)
 LOG_LIMIT = 10 * 1024**2
 # In MDM_HOME where its data are, if not there; and beside these, whose they are.
 DATA_IS_IN, BELONGS_TO = "data_is_in", "belongs_to"
@@ -163,13 +173,20 @@ class PostgresServer(Server):
     def answers(self) -> bool:
         """Whether the server takes sessions."""
         # The file of a killed server says ready for ever.
+        return self.process() is not None and self._state() == "ready"
+
+    def _state(self) -> str:
         try:
-            return self.process() is not None and self.pid_file.read_text().split()[-1] == "ready"
+            return self.pid_file.read_text().split()[-1]
         except (OSError, IndexError):
-            return False
+            return ""
 
     def start(self) -> bool:
-        """As above; after a server that was killed, once nothing of it is at work on the data any more."""
+        """As above; after a server that was killed, once nothing of it is at work on the data any more; after one that
+        is being stopped, once it has ended."""
+        deadline = time.monotonic() + PATIENCE
+        while self.process() and self._state() == "stopping" and time.monotonic() < deadline:
+            time.sleep(0.05)
         if self.process() is None and self.pid_file.exists():
             self._bury_killed_server()
         return super().start()
@@ -489,23 +506,36 @@ class EmbeddedStores:
         making.rename(self.home / "postgres")
 
     def _make_database(self) -> None:
-        given = self.settings
+        """Make the database where there is none, as soon as the server takes sessions: it recovers for a while after a
+        process of it was killed, and may be being stopped."""
+        deadline = time.monotonic() + PATIENCE
         with explained():
-            connection = psycopg2.connect(
-                host="127.0.0.1",
-                port=given.postgres_port,
-                user=given.postgres_user,
-                password=given.postgres_password,
-                dbname="postgres",
-            )
-            try:
-                connection.autocommit = True
-                cursor = connection.cursor()
-                cursor.execute("select 1 from pg_database where datname = %s", (given.postgres_db,))
-                if cursor.fetchone() is None:
-                    cursor.execute(SQL("create database {}").format(Identifier(given.postgres_db)))
-            finally:
-                connection.close()
+            while True:
+                try:
+                    return self._make_missing_database()
+                except psycopg2.OperationalError as error:
+                    if time.monotonic() > deadline or not any(said in str(error) for said in COMES_OR_GOES):
+                        raise
+                time.sleep(0.1)
+                self.postgres.start()
+
+    def _make_missing_database(self) -> None:
+        given = self.settings
+        connection = psycopg2.connect(
+            host="127.0.0.1",
+            port=given.postgres_port,
+            user=given.postgres_user,
+            password=given.postgres_password,
+            dbname="postgres",
+        )
+        try:
+            connection.autocommit = True
+            cursor = connection.cursor()
+            cursor.execute("select 1 from pg_database where datname = %s", (given.postgres_db,))
+            if cursor.fetchone() is None:
+                cursor.execute(SQL("create database {}").format(Identifier(given.postgres_db)))
+        finally:
+            connection.close()
 
     def _give(self, folder: Path) -> None:
         """Make a folder that belongs to the servers' user alone."""
