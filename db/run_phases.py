@@ -67,6 +67,7 @@ class Fork:
         sys.stderr.flush()
         (told, self.tell), (self.hear, says) = os.pipe(), os.pipe()
         kept = kept_connections()
+        held = HeldSignals()
         with warnings.catch_warnings():
             # Python warns of threads. Those of the libraries sleep: nothing is computed in this process.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -74,10 +75,15 @@ class Fork:
         if self.pid == 0:
             os.close(self.tell)
             os.close(self.hear)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            self._wait_and_run(told, says, kept, has_time)
+            held.handlers[signal.SIGTERM] = signal.SIG_DFL
+            self._wait_and_run(told, says, kept, held, has_time)
         os.close(told)
         os.close(says)
+        try:
+            held.let_go()
+        except KeyboardInterrupt:
+            self.dismiss()
+            raise
 
     def begin(self, run_id: int, *, alone: bool = True) -> None:
         """Let it run its script, as part of a run if there is one open; returns when it does, or has been ended.
@@ -129,7 +135,7 @@ class Fork:
             self.code = code if code >= 0 else 128 - code
         return said
 
-    def _wait_and_run(self, told: int, says: int, kept: tuple, has_time: bool) -> None:
+    def _wait_and_run(self, told: int, says: int, kept: tuple, held: "HeldSignals", has_time: bool) -> None:
         def say(what: bytes) -> None:
             # Nobody may be there any more to hear it.
             with suppress(BrokenPipeError):
@@ -137,6 +143,7 @@ class Fork:
 
         code = 1
         try:
+            held.let_go()
             if has_time:
                 import_ahead(self.script)
             run = os.read(told, 32)
@@ -154,6 +161,9 @@ class Fork:
             code = 0
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        except KeyboardInterrupt:
+            # Before its script was there to say so.
+            code = 128 + signal.SIGINT
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
@@ -163,6 +173,30 @@ class Fork:
                 say(ENDED + bytes([code & 255]))
             finally:
                 os._exit(code)
+
+
+class HeldSignals:
+    """SIGINT and SIGTERM, from here until they are let go; what comes meanwhile takes effect then.
+
+    An exception that a handler raises in what Python and its libraries do around a fork is lost, and so is what comes
+    to the fork before Python is ready in it: hence the mask. Threads of the libraries do not have that: hence handlers.
+    """
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+        self.handlers = {
+            number: signal.signal(number, lambda number, _: self.came.append(number))
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, self.handlers)
+
+    def let_go(self) -> None:
+        """Set the handlers that were there; they are called for what came."""
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+        for number in self.came:
+            signal.raise_signal(number)
 
 
 class Ahead:

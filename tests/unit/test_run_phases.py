@@ -126,6 +126,25 @@ def test_who_has_time_imports_ahead_what_its_functions_import(tmp_path, monkeypa
     assert started.end() == (7 if has_time else 0)
 
 
+def test_ctrl_c_in_the_middle_of_a_fork_is_not_lost(fork):
+    at_fork = [lambda: signal.raise_signal(signal.SIGINT)]
+    os.register_at_fork(before=lambda: at_fork and at_fork.pop()())
+    with pytest.raises(KeyboardInterrupt):
+        fork("")
+    assert at_fork == []
+    started = fork("")
+    started.begin(0)
+    assert started.end() == 0
+
+
+def test_ctrl_c_before_its_script_is_there_needs_no_traceback(fork, capfd):
+    started = fork("")
+    os.kill(started.pid, signal.SIGINT)
+    started.begin(0)
+    assert started.end() == 128 + signal.SIGINT
+    assert capfd.readouterr().err == ""
+
+
 def test_who_was_ended_while_waiting_has_that_as_its_code(fork):
     started = fork("")
     os.kill(started.pid, signal.SIGKILL)
