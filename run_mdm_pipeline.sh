@@ -386,7 +386,11 @@ prepare() {
     unset PYTHONHOME MDM_RUN_ID
     set_up_venv core
     make_env_file
-    values=$("$PYTHON" db/settings.py mdm_home mdm_quiet minio_host minio_console_port minio_root_user mdm_runtime)
+    # Ctrl-C is for this shell: Python, which has no time to say so well, goes on to its end.
+    values=$(
+        trap '' INT
+        "$PYTHON" db/settings.py mdm_home mdm_quiet minio_host minio_console_port minio_root_user mdm_runtime
+    )
     mapfile -t values <<<"$values"
     home=${values[0]}
     [[ ${values[1]} == True ]] && quiet=true

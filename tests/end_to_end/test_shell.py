@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class Project:
             timeout=300,
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen:
+    def start(self, *arguments: str, **how: object) -> subprocess.Popen:
         """Start the script and leave it running."""
         return subprocess.Popen(
             [self.root / "run_mdm_pipeline.sh", *arguments],
@@ -55,6 +56,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            **how,
         )
 
     @property
@@ -418,6 +420,25 @@ def test_ctrl_c_stops_the_phase_and_the_second_run_is_refused(project: Project):
     assert last_run(project) == "failed"
     assert project.run("--only", "1", "--records", "20").returncode == 0
     assert last_run(project) == "done"
+
+
+def test_ctrl_c_while_settings_are_read_needs_no_traceback(bare_project: Project):
+    settings = bare_project.root / ".env"
+    os.mkfifo(settings)
+    running = bare_project.start("status", start_new_session=True)
+    reads = [str(bare_project.root / ".venv/bin/python"), "db/settings.py"]
+    wait_for(lambda: reads in [(one.info["cmdline"] or [])[:2] for one in psutil.process_iter(["cmdline"])])
+    os.killpg(running.pid, signal.SIGINT)
+
+    def has_read_and_ended() -> bool:
+        with suppress(OSError):  # nobody reads
+            os.close(os.open(settings, os.O_WRONLY | os.O_NONBLOCK))
+        return running.poll() is not None
+
+    wait_for(has_read_and_ended)
+    said, _ = running.communicate()
+    assert running.returncode == 130, said
+    assert "Stopped." in said and "Traceback" not in said
 
 
 def test_a_home_that_cannot_be_written_is_named(project: Project):
