@@ -164,7 +164,9 @@ def explained() -> Iterator[None]:
             f"{_who_locks()} Nothing of this phase was kept; let that session commit, or end it "
             "(select pg_terminate_backend(PROCESS)), and run again."
         ) from error
-    except psycopg2.OperationalError as error:
+    except psycopg2.Error as error:
+        if not _is_of_server(error):
+            raise
         text = _first_line(error)
         if "password authentication failed" in text or "no password supplied" in text:
             raise ConfigurationError(
@@ -184,6 +186,16 @@ def explained() -> Iterator[None]:
             f"PostgreSQL does not answer at {where} ({text}). Start it with ./run_mdm_pipeline.sh up, "
             "or mend POSTGRES_HOST and POSTGRES_PORT."
         ) from error
+
+
+def _is_of_server(error: psycopg2.Error) -> bool:
+    """Whether it tells of the server, or of the way to it, and not of a statement."""
+    # The end of a server that was copying rows out, and what is asked of a connection after it.
+    return (
+        isinstance(error, psycopg2.OperationalError)
+        or (type(error) is psycopg2.DatabaseError and error.pgcode is None)
+        or (isinstance(error, psycopg2.InterfaceError) and str(error) == "connection already closed")
+    )
 
 
 def _who_locks() -> str:
