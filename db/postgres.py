@@ -158,6 +158,14 @@ def explained() -> Iterator[None]:
             f"PostgreSQL at {where} ran out of room: {_first_line(error)}. Nothing of this phase was kept; "
             "free some space and run again."
         ) from error
+    except psycopg2.errors.InsufficientPrivilege as error:
+        user, name = settings.postgres_user, settings.postgres_db
+        raise ConfigurationError(
+            f"PostgreSQL at {where} does not let the role {user!r} do this in the database {name!r}: "
+            f"{_first_line(error)}. Its owner has to: grant create on database {name} to {user}; or give it away: "
+            f"alter database {name} owner to {user}. Schemas that another role has made are that role's still: name "
+            "that one by POSTGRES_USER in .env."
+        ) from error
     except psycopg2.errors.LockNotAvailable as error:
         raise MdmError(
             f"PostgreSQL at {where} has waited {LOCK_TIMEOUT} for what another session has locked"

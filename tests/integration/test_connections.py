@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import psycopg2
 import pytest
 
-from db import postgres
-from db.errors import MdmError
+from db import postgres, schema
+from db.errors import ConfigurationError, MdmError
 from db.postgres import connect, drop_connections, keep_connections, kept_connections, take_over
 from db.run_phases import Fork
 from db.settings import PROJECT
@@ -49,6 +50,21 @@ def test_a_statement_that_is_ended_is_no_server_that_does_not_answer(database):
     ):
         connection.cursor().execute("set statement_timeout = 1; select pg_sleep(5)")
     assert type(caught.value) is MdmError
+
+
+@pytest.mark.parametrize("denied", ["database", "schema gold"])
+def test_a_role_without_rights_is_told_what_it_needs(stores, database, monkeypatch, denied):
+    if denied == "database":
+        database.execute("drop schema raw, staging, identity, gold cascade")
+    database.execute("create role weak login password 'weak'")
+    try:
+        weak = replace(postgres.settings, postgres_user="weak", postgres_password="weak")
+        monkeypatch.setattr(postgres, "settings", weak)
+        says = f"denied for {denied}.*grant create on database {database.name} to weak"
+        with pytest.raises(ConfigurationError, match=says), connect() as connection:
+            schema.apply(connection.cursor())
+    finally:
+        database.execute("drop role weak")
 
 
 def test_one_after_another_has_it_as_if_it_were_new(kept):
