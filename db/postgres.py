@@ -154,10 +154,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (psycopg2.errors.DiskFull, psycopg2.errors.OutOfMemory) as error:
-        raise MdmError(
-            f"PostgreSQL at {where} ran out of room: {_first_line(error)}. Nothing of this phase was kept; "
-            "free some space and run again."
-        ) from error
+        raise _out_of_room(where, error) from error
     except psycopg2.errors.InsufficientPrivilege as error:
         user, name = settings.postgres_user, settings.postgres_db
         raise ConfigurationError(
@@ -176,6 +173,9 @@ def explained() -> Iterator[None]:
         if not _is_of_server(error):
             raise
         text = _first_line(error)
+        # A session that cannot even begin has no SQLSTATE to tell.
+        if "No space left on device" in str(error):
+            raise _out_of_room(where, error) from error
         if "password authentication failed" in text or "no password supplied" in text:
             raise ConfigurationError(
                 f"PostgreSQL at {where} refuses the password of {settings.postgres_user!r}. "
@@ -194,6 +194,13 @@ def explained() -> Iterator[None]:
             f"PostgreSQL does not answer at {where} ({text}). Start it with ./run_mdm_pipeline.sh up, "
             "or mend POSTGRES_HOST and POSTGRES_PORT."
         ) from error
+
+
+def _out_of_room(where: str, error: psycopg2.Error) -> MdmError:
+    return MdmError(
+        f"PostgreSQL at {where} ran out of room: {_first_line(error)}. Nothing of this phase was kept; "
+        "free some space and run again."
+    )
 
 
 def _is_of_server(error: psycopg2.Error) -> bool:

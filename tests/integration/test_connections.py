@@ -52,6 +52,18 @@ def test_a_statement_that_is_ended_is_no_server_that_does_not_answer(database):
     assert type(caught.value) is MdmError
 
 
+def test_a_full_disk_is_no_server_that_does_not_answer(database, monkeypatch):
+    says = "connection to server failed: FATAL:  could not write init file: No space left on device"
+
+    def full() -> None:
+        raise psycopg2.OperationalError(says)
+
+    monkeypatch.setattr(postgres, "opened", full)
+    with pytest.raises(MdmError, match="ran out of room") as caught, connect():
+        pass
+    assert type(caught.value) is MdmError
+
+
 @pytest.mark.parametrize("denied", ["database", "schema gold"])
 def test_a_role_without_rights_is_told_what_it_needs(stores, database, monkeypatch, denied):
     if denied == "database":
