@@ -178,10 +178,17 @@ def _wait(given: Settings, patience: float) -> None:
 def _postgres_state(given: Settings) -> str:
     with connect() as connection:
         version = connection.server_version
+        encoding = connection.get_parameter_status("server_encoding")
     if version < POSTGRES_VERSION * 10000:
         raise ConfigurationError(
             f"PostgreSQL at {given.postgres_host}:{given.postgres_port} is version {version // 10000}; "
             f"the pipeline needs {POSTGRES_VERSION} or newer."
+        )
+    if encoding != "UTF8":
+        raise ConfigurationError(
+            f"The database {given.postgres_db!r} at {given.postgres_host}:{given.postgres_port} is in {encoding} and "
+            "cannot hold every name. Make one with encoding UTF8 (create database NAME template template0 encoding "
+            "'UTF8') and name it by POSTGRES_DB in .env."
         )
     return f"{given.postgres_host}:{given.postgres_port}, version {version // 10000}.{version % 10000}"
 

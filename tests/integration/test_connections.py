@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import psycopg2
 import pytest
+from psycopg2.sql import SQL
 
-from db import postgres, schema
+from db import postgres, runtime, schema
 from db.errors import ConfigurationError, MdmError
 from db.postgres import connect, drop_connections, keep_connections, kept_connections, take_over
 from db.run_phases import Fork
@@ -62,6 +63,15 @@ def test_a_full_disk_is_no_server_that_does_not_answer(database, monkeypatch):
     with pytest.raises(MdmError, match="ran out of room") as caught, connect():
         pass
     assert type(caught.value) is MdmError
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_in_another_encoding_is_not_taken(stores, database, monkeypatch, encoding):
+    stores.drop_database(database)
+    how = f"template template0 encoding '{encoding}' locale_provider libc locale 'C'"
+    stores.administer(SQL(f"create database {database.name} {how}"))
+    with pytest.raises(ConfigurationError, match=f"is in {encoding}.*encoding UTF8"):
+        runtime._postgres_state(postgres.settings)
 
 
 @pytest.mark.parametrize("denied", ["database", "schema gold"])
