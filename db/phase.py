@@ -173,15 +173,19 @@ def _count(value: object) -> bool:
 
 
 def _lock(cursor: Cursor, try_once: str = TRY_PHASE) -> None:
-    started = time.monotonic()
-    while True:
+    def is_ours() -> bool:
         cursor.execute(try_once, (LOCK_NAMESPACE,))
-        if cursor.fetchone()[0]:
-            return
+        return cursor.fetchone()[0]
+
+    started = time.monotonic()
+    while not is_ours():
         waited = time.monotonic() - started
         if waited > PATIENCE:
             strangers = strangers_with_locks(cursor, LOCK_NAMESPACE)
             if not strangers:
+                # One that has ended since has left it.
+                if is_ours():
+                    return
                 raise Busy(
                     "Another run is at work on this database. Wait until it has ended, then run again."
                 )

@@ -110,6 +110,14 @@ def test_an_erasure_is_waited_for_and_one_left_open_is_named(database, customer,
         let_go_of_run()
 
 
+def test_a_session_that_ends_while_it_is_looked_for_leaves_its_lock(database, hasty, monkeypatch):
+    with database.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("select pg_advisory_xact_lock(%s, 2)", (LOCK_NAMESPACE,))
+        monkeypatch.setattr(phase, "strangers_with_locks", lambda *_: connection.commit() or [])
+        hold_run()
+        let_go_of_run()
+
+
 def test_a_transaction_left_open_is_named_and_not_waited_for_for_ever(database, monkeypatch):
     monkeypatch.setitem(postgres.SESSION, "lock_timeout", "100ms")
     with database.connect() as left_open, left_open.cursor() as cursor:
