@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from psycopg2 import Error as Psycopg2Error
@@ -261,6 +261,9 @@ def let_go_of_run() -> None:
     """Let go of the lock of a run, if this process holds one."""
     global _holder
     if _holder:
+        # Closed alone, it would hold it a moment longer. Where its server is gone, so is the lock.
+        with suppress(Psycopg2Error), _holder.cursor() as cursor:
+            cursor.execute("select pg_advisory_unlock(%s, 2)", (LOCK_NAMESPACE,))
         _holder.close()
     _holder = None
 
