@@ -674,7 +674,7 @@ open_links as (
             pairs.match_weight desc,
             pairs.left_profile_key asc,
             pairs.right_profile_key asc
-        limit 10 * gold.review_queue_limit('flagged_pair')
+        limit 3 * gold.review_queue_limit('flagged_pair')
     )
     union all
     (
@@ -713,7 +713,7 @@ open_links as (
             links.match_weight desc,
             links.left_profile_key asc,
             links.right_profile_key asc
-        limit 10 * gold.review_queue_limit('refused_link')
+        limit 3 * gold.review_queue_limit('refused_link')
     )
 ),
 
@@ -833,18 +833,41 @@ link_items as (
             links.right_record_key
         ) as item
     from shown_links as links
-    inner join staging.identity_inputs as left_input
-        on links.left_record_key = left_input.record_key
-    inner join staging.identity_inputs as right_input
-        on links.right_record_key = right_input.record_key
-    left join staging.identity_match_candidates as candidates
-        on
-            links.left_profile_key = candidates.left_profile_key
-            and links.right_profile_key = candidates.right_profile_key
-    left join identity.refused_links
-        on
-            links.left_profile_key = refused_links.left_profile_key
-            and links.right_profile_key = refused_links.right_profile_key
+    -- Looked up for each: how few are shown the planner cannot know, and would read all.
+    cross join
+        lateral (
+            select inputs.*
+            from staging.identity_inputs as inputs
+            where inputs.record_key = links.left_record_key
+            limit 1 -- noqa: AM09
+        ) as left_input
+    cross join
+        lateral (
+            select inputs.*
+            from staging.identity_inputs as inputs
+            where inputs.record_key = links.right_record_key
+            limit 1 -- noqa: AM09
+        ) as right_input
+    left join
+        lateral (
+            select compared.*
+            from staging.identity_match_candidates as compared
+            where
+                compared.left_profile_key = links.left_profile_key
+                and compared.right_profile_key = links.right_profile_key
+            limit 1 -- noqa: AM09
+        ) as candidates
+        on true
+    left join
+        lateral (
+            select refused.*
+            from identity.refused_links as refused
+            where
+                refused.left_profile_key = links.left_profile_key
+                and refused.right_profile_key = links.right_profile_key
+            limit 1 -- noqa: AM09
+        ) as refused_links
+        on true
     left join gold.pipeline_runs as runs
         on coalesce(refused_links.run_id, candidates.run_id) = runs.run_id
     left join lateral (
