@@ -895,6 +895,10 @@ class ComparedPairs:
     def compare_untold(self, comparison) -> None:
         """Compares an attribute again, as this comparison has it, where others were to tell it."""
         found = np.flatnonzero(self.levels[comparison.name] == MISSING)
+        codes = self.profiles.codes[comparison.name]
+        if comparison.name not in ("given_name", "family_name"):
+            # Where a side has none, nothing was told.
+            found = found[(codes[self.rows[0][found]] >= 0) & (codes[self.rows[1][found]] >= 0)]
         for start in range(0, len(found), CHUNK_PAIRS):
             rows = found[start : start + CHUNK_PAIRS]
             batch = PairBatch(self.profiles, *(side[rows] for side in self.rows), self.places)
