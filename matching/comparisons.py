@@ -807,10 +807,10 @@ def compare(batch: PairBatch, comparisons) -> dict[str, np.ndarray]:
     told = {}
     for comparison in comparisons:
         name, top = comparison.name, len(comparison.levels) - 1
-        rows = _told(levels, comparison.told_by, comparisons)
+        told[name] = _told(levels, comparison.told_by, comparisons)
         for place, level in enumerate(comparison.levels):
-            rows = rows | (levels[name] == top - place) & _told(levels, level.told_by, comparisons)
-        told[name] = rows
+            if level.told_by:
+                told[name] |= (levels[name] == top - place) & _told(levels, level.told_by, comparisons)
     for name, rows in told.items():
         levels[name][rows] = MISSING
     return levels
@@ -827,10 +827,10 @@ def _in_other_scripts(batch: PairBatch, attribute: str, level: np.ndarray) -> np
     return differing[(ours & theirs == 0) & (ours > 0) & (theirs > 0)]
 
 
-def _told(levels: dict[str, np.ndarray], tellers: tuple[str, ...], comparisons) -> np.ndarray | bool:
-    """The pairs that all of these attributes find at their strongest levels."""
+def _told(levels: dict[str, np.ndarray], tellers: tuple[str, ...], comparisons) -> np.ndarray:
+    """The pairs that all of these attributes find at their strongest levels; none without an attribute."""
     if not tellers or not all(teller in levels for teller in tellers):
-        return False
+        return np.zeros(len(next(iter(levels.values()))), dtype=bool)
     strongest = {comparison.name: len(comparison.levels) - 1 for comparison in comparisons}
     return np.logical_and.reduce([levels[teller] == strongest[teller] for teller in tellers])
 

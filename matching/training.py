@@ -32,6 +32,7 @@ from matching.comparisons import (
     WORKERS,
     ComparedPairs,
     NumberedProfiles,
+    Values,
     numbers_of,
     postal_areas,
     sorted_distinct,
@@ -290,6 +291,21 @@ class HeldValues:
     once: int  # values that one profile only has
 
 
+def numbered_units(
+    profiles: NumberedProfiles, comparison: Comparison, test: str
+) -> tuple[Values, np.ndarray]:
+    """What a test looks at, such as local parts: the distinct ones, and the number of each profile's, -1 for none."""
+    column = frequency_column(comparison, test)
+    units, unit_of, _ = frequency_units(test, profiles.values[column])
+    codes = profiles.codes[column]
+    if column != comparison.name:
+        # The mailbox of an address that is nobody's own.
+        codes = np.where(profiles.codes[comparison.name] >= 0, codes, MISSING)
+    if unit_of is not None and len(unit_of):
+        codes = np.where(codes >= 0, unit_of[codes], MISSING)
+    return units, codes
+
+
 def number_held_values(profiles: NumberedProfiles, model: Model) -> dict[tuple[str, str], HeldValues]:
     """(comparison, test) -> the values that its frequencies count."""
     held = {}
@@ -297,14 +313,7 @@ def number_held_values(profiles: NumberedProfiles, model: Model) -> dict[tuple[s
         for level in comparison.levels:
             if not level.term_frequency or level.test == "area_of_city":
                 continue
-            column = frequency_column(comparison, level.test)
-            units, unit_of, _ = frequency_units(level.test, profiles.values[column])
-            codes = profiles.codes[column]
-            if column != comparison.name:
-                # The mailbox of an address that is nobody's own.
-                codes = np.where(profiles.codes[comparison.name] >= 0, codes, MISSING)
-            if unit_of is not None and len(unit_of):
-                codes = np.where(codes >= 0, unit_of[codes], MISSING)
+            units, codes = numbered_units(profiles, comparison, level.test)
             holders = np.bincount(codes[codes >= 0], minlength=len(units))
             several = np.flatnonzero((codes >= 0) & (holders[codes] > 1 if len(units) else False))
             held[comparison.name, level.test] = HeldValues(
@@ -362,12 +371,8 @@ def untold(profiles: NumberedProfiles, persons: np.ndarray, model: Model) -> lis
             changed = replace(changed, told_by=())
         for level in comparison.levels:
             if level.told_by:
-                column = frequency_column(comparison, level.test)
-                _, unit_of, _ = frequency_units(level.test, profiles.values[column])
-                units = profiles.codes[column]
-                if unit_of is not None and len(unit_of):
-                    units = np.where(units >= 0, unit_of[units], MISSING)
-                if not is_told(profiles, persons, level.told_by, units):
+                _, numbers = numbered_units(profiles, comparison, level.test)
+                if not is_told(profiles, persons, level.told_by, numbers):
                     levels = (replace(each, told_by=()) if each is level else each for each in changed.levels)
                     changed = replace(changed, levels=tuple(levels))
         if changed is not comparison:
