@@ -13,10 +13,8 @@ import sys
 
 from db.embedded import packaged_psql
 from db.errors import MissingError, run_script
+from db.postgres import POSTGRES_VERSION
 from db.settings import settings
-
-# The server's version: the catalogs that an older psql asks, as for \l, have changed.
-SERVER = 18
 
 
 def main() -> None:
@@ -29,7 +27,8 @@ def main() -> None:
             "Start it: ./run_mdm_pipeline.sh up"
         ) from error
     program = shutil.which("psql")
-    if not program or version(program) < SERVER:
+    # The catalogs that an older one asks, as for \l, have changed.
+    if not program or version(program) < POSTGRES_VERSION:
         program = str(packaged_psql())
     # A script stops at its first error; someone at a terminal goes on.
     strict = [] if sys.stdin.isatty() else ["--set=ON_ERROR_STOP=1"]

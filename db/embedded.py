@@ -261,9 +261,9 @@ class EmbeddedStores:
     @cached_property
     def _elsewhere(self) -> Path | None:
         """The folder outside MDM_HOME where this home has its data, if it has."""
-        note = self.settings.mdm_home / DATA_IS_IN
-        if note.exists():
-            return Path(note.read_text(encoding="utf-8").strip())
+        noted = _noted(self.settings.mdm_home / DATA_IS_IN)
+        if noted:
+            return noted
         # Homes begun before there was a note.
         closed = self._closed_home
         return closed if os.access(closed, os.X_OK) and (closed / "postgres").exists() else None
@@ -279,16 +279,8 @@ class EmbeddedStores:
                 f"The data of {home} are in {data}, says {note}, and are not there. Bring them back, or write their "
                 "path into it; to begin with none, delete it."
             )
-        owner_note = data / BELONGS_TO
-        owner = (
-            Path(owner_note.read_text(encoding="utf-8").strip()) if owner_note.exists() else home.resolve()
-        )
-        others = owner / DATA_IS_IN
-        if (
-            owner != home.resolve()
-            and others.exists()
-            and others.read_text(encoding="utf-8").strip() == str(data)
-        ):
+        owner = _noted(data / BELONGS_TO)
+        if owner and owner != home.resolve() and _noted(owner / DATA_IS_IN) == data:
             raise MissingError(
                 f"{home} is a copy of {owner}, whose data are in {data} and were not copied with it. Stop the stores "
                 f"of that one, copy {data} too, and write the path of the copy into {note}."
@@ -545,6 +537,11 @@ class EmbeddedStores:
             os.chown(folder, self.account.pw_uid, self.account.pw_gid)
         if now.st_mode & 0o777 != 0o700:
             folder.chmod(0o700)
+
+
+def _noted(note: Path) -> Path | None:
+    """The path that a note holds, if there is one."""
+    return Path(note.read_text(encoding="utf-8").strip()) if note.exists() else None
 
 
 def packaged_psql() -> Path:

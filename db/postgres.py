@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 HERE = Path(__file__).resolve().parent
+# The server is of this version, or newer.
+POSTGRES_VERSION = 18
 # What the sessions of the pipeline are called.
 APPLICATION = "mdm"
 # COPY goes in pieces of so many bytes, and is encoded in pieces of so many rows.

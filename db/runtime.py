@@ -20,10 +20,9 @@ from db.docker import DockerStores
 from db.embedded import EmbeddedStores
 from db.errors import ConfigurationError, MdmError, MissingError, run_script
 from db.lake import Lake
-from db.postgres import connect
+from db.postgres import POSTGRES_VERSION, connect
 from db.settings import Settings, settings
 
-POSTGRES_VERSION = 18
 # Seconds the stores may take until they answer: fresh containers make their data first.
 PATIENCE = {"docker": 120, "embedded": 20, "external": 3}
 

@@ -804,14 +804,16 @@ def compare(batch: PairBatch, comparisons) -> dict[str, np.ndarray]:
         if comparison.name in IN_WORDS:
             level[_in_other_scripts(batch, comparison.name, level)] = MISSING
         levels[comparison.name] = level
-    told = {}
+    told = []
     for comparison in comparisons:
         name, top = comparison.name, len(comparison.levels) - 1
-        told[name] = _told(levels, comparison.told_by, comparisons)
+        if comparison.told_by:
+            told.append((name, _told(levels, comparison.told_by, comparisons)))
         for place, level in enumerate(comparison.levels):
             if level.told_by:
-                told[name] |= (levels[name] == top - place) & _told(levels, level.told_by, comparisons)
-    for name, rows in told.items():
+                rows = _told(levels, level.told_by, comparisons)
+                told.append((name, rows & (levels[name] == top - place)))
+    for name, rows in told:
         levels[name][rows] = MISSING
     return levels
 
@@ -828,8 +830,8 @@ def _in_other_scripts(batch: PairBatch, attribute: str, level: np.ndarray) -> np
 
 
 def _told(levels: dict[str, np.ndarray], tellers: tuple[str, ...], comparisons) -> np.ndarray:
-    """The pairs that all of these attributes find at their strongest levels; none without an attribute."""
-    if not tellers or not all(teller in levels for teller in tellers):
+    """The pairs that all of these attributes find at their strongest levels; none where one of them is not compared."""
+    if not all(teller in levels for teller in tellers):
         return np.zeros(len(next(iter(levels.values()))), dtype=bool)
     strongest = {comparison.name: len(comparison.levels) - 1 for comparison in comparisons}
     return np.logical_and.reduce([levels[teller] == strongest[teller] for teller in tellers])

@@ -117,7 +117,9 @@ def stage_all(work: Phase) -> None:
         work.skip("no new rows in raw")
         return
     work.has_work()
-    unseen = {source["source_system"]: UnseenFields.of(source) for source, _ in jobs}
+    unseen = {
+        source["source_system"]: UnseenFields.of(source) for source, _ in jobs if is_read_whole(work, source)
+    }
     line_count = sum(rows for _, objects in jobs for _, rows in objects)
     with (
         work.progress(line_count) as bar,
@@ -138,16 +140,21 @@ def stage_all(work: Phase) -> None:
                     work.rows_out += write_records(work, part, is_first)
                     bar.update(part.line_count)
             work.refresh_statistics(table, columns=("record_key", "profile_key", "run_id", "is_deleted"))
+    for name, fields in unseen.items():
+        warn_of_unseen(work, name, fields)
     for source, _ in jobs:
-        warn_of_unseen(work, source, unseen[source["source_system"]])
         work.advance(f"raw.{source['raw_table']}", configuration_of(source))
 
 
-def warn_of_unseen(work: Phase, source: dict, unseen: UnseenFields) -> None:
-    """Warn of the mapped fields that are in none of the lines that came."""
-    name, upstream = source["source_system"], f"raw.{source['raw_table']}"
-    is_all = not work.mark(upstream) or name in work.detail.get("cleaned_again", [])
-    if is_all and unseen.line_count >= MIN_LINES:
+def is_read_whole(work: Phase, source: dict) -> bool:
+    """Whether all lines that there are of a source are cleaned now: they are the first, or are cleaned again."""
+    is_first = not work.mark(f"raw.{source['raw_table']}")
+    return is_first or source["source_system"] in work.detail.get("cleaned_again", [])
+
+
+def warn_of_unseen(work: Phase, name: str, unseen: UnseenFields) -> None:
+    """Warn of the mapped fields that are in none of the lines that came of the source of this name."""
+    if unseen.line_count >= MIN_LINES:
         for missing, what in unseen.fields.items():
             work.warn(
                 f"{name}: no line has the field {missing} ({what}). Mend its name in the sources file if it is "
@@ -199,7 +206,8 @@ def new_objects(work: Phase, source: dict) -> list[tuple[int, int]]:
 def read_batches(
     reader: Cursor, jobs: list[tuple[dict, list[tuple[int, int]]]], unseen: dict[str, UnseenFields]
 ) -> Iterator[list["Delivered"]]:
-    """The new lines of all sources, BATCH_ROWS of them at a time. unseen: by source; what they have is taken out."""
+    """The new lines of all sources, BATCH_ROWS of them at a time. unseen: of some sources; what the lines have is taken
+    out."""
     batch, room = [], BATCH_ROWS
     for source, objects in jobs:
         lines = read_lines(reader, source, [object_id for object_id, _ in objects])
@@ -207,7 +215,8 @@ def read_batches(
         while start < lines.height:
             part = lines.slice(start, room)
             batch.append(read_payloads(reader, source, part))
-            unseen[source["source_system"]].look_at(batch[-1])
+            if source["source_system"] in unseen:
+                unseen[source["source_system"]].look_at(batch[-1])
             start, room = start + part.height, room - part.height
             if room == 0:
                 yield batch
